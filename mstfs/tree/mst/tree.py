@@ -1,0 +1,142 @@
+"""The tree over one block reader, with a cache of decoded nodes."""
+
+from collections.abc import Iterator, Sequence
+from threading import Lock
+
+from mstfs.blocks.interface import BlockReader
+from mstfs.tree.interface import Applied, Edit, Entry, OnMissing, Tree, TreeDiff
+from mstfs.tree.mst import diff as diffs
+from mstfs.tree.mst import edit, search
+from mstfs.tree.mst.node import EMPTY_BLOCK, EMPTY_CID, Load, MstNode, decode
+
+# What CPython takes for a node and for each entry and link in it, beyond the bytes of the keys:
+# headers of tuples and bytes objects, slots, the digests, and the place in the cache.
+_NODE_COST = 480
+_ENTRY_COST = 140
+_LINK_COST = 70
+
+_SCAN_NODES = 1024
+"""Nodes that one walk without an end may put into the cache."""
+
+
+class NodeCache:
+    """Decoded nodes by CID, at most about `limit` bytes of them; safe to use from several threads.
+
+    Two generations: once the young one holds half of the limit, it becomes the old one, and what
+    was old is dropped. A node that is asked for while it is old is young again. So a hit in the young
+    generation, by far the most common case, costs one look-up and changes nothing.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._half = limit // 2
+        self._lock = Lock()
+        self._young: dict[bytes, MstNode] = {}
+        self._old: dict[bytes, MstNode] = {}
+        self._used = 0
+
+    def get(self, cid: bytes) -> MstNode | None:
+        """The node, if it is held."""
+        node = self._young.get(cid)
+        if node is None:
+            node = self._old.get(cid)
+            if node is not None:
+                self.put(cid, node)
+        return node
+
+    def put(self, cid: bytes, node: MstNode) -> None:
+        """Hold a node, unless it is too big to be worth it."""
+        keys, _, links = node
+        count = len(keys)
+        cost = _NODE_COST + _ENTRY_COST * count + sum(map(len, keys))
+        cost += _LINK_COST * (count + 1 - links.count(None))
+        if cost > self._half >> 2:
+            return
+        # The lock makes the generations and their size change together; readers do without it, since
+        # they see each dictionary either before or after the change, and both are right.
+        with self._lock:
+            if cid in self._young:
+                return
+            if self._used + cost > self._half:
+                self._old = self._young
+                self._young = {}
+                self._used = 0
+            self._young[cid] = node
+            self._used += cost
+
+
+class MstTree(Tree):
+    """Every MST whose nodes `blocks` can read. Errors and answers are those of `Tree`.
+
+    `cache_bytes` bounds the memory for decoded nodes. Safe to use from several threads if the
+    block reader is.
+    """
+
+    def __init__(self, blocks: BlockReader, cache_bytes: int = 16 << 20) -> None:
+        self.blocks = blocks
+        self._cache = NodeCache(cache_bytes)
+
+    def node(self, cid: bytes) -> MstNode:
+        """The decoded node with this CID, strictly checked as a single node."""
+        node = self._cache.get(cid)
+        if node is None:
+            node = decode(cid, self.blocks.get(cid))
+            self._cache.put(cid, node)
+        return node
+
+    def _scanner(self) -> Load:
+        # For walks without an end: a big tree must not push everything else out of the cache, and
+        # what is dropped at once is cheaper than what is kept.
+        room = _SCAN_NODES
+        held = self._cache.get
+
+        def load(cid: bytes) -> MstNode:
+            nonlocal room
+            if room:
+                room -= 1
+                return self.node(cid)
+            node = held(cid)
+            return decode(cid, self.blocks.get(cid)) if node is None else node
+
+        return load
+
+    def get(self, root: bytes, key: bytes) -> bytes | None:
+        return search.get(self.node, root, key)
+
+    def page(
+        self,
+        root: bytes,
+        prefix: bytes = b"",
+        after: bytes | None = None,
+        limit: int | None = None,
+        on_missing: OnMissing | None = None,
+    ) -> list[Entry]:
+        load = self._scanner() if limit is None else self.node
+        return search.page(load, root, prefix, after, limit, on_missing)
+
+    def walk(self, root: bytes, prefix: bytes = b"", on_missing: OnMissing | None = None) -> Iterator[Entry]:
+        return search.walk(self._scanner(), root, prefix, on_missing)
+
+    def columns(self, root: bytes, prefix: bytes = b"") -> tuple[list[bytes], list[bytes]]:
+        """The keys and the CIDs of `page`, as two lists: the cheapest way to take in a whole tree."""
+        return search.columns(self._scanner(), root, prefix)
+
+    def seek(self, root: bytes, key: bytes, on_missing: OnMissing | None = None) -> Entry | None:
+        return search.seek(self.node, root, key, on_missing)
+
+    def apply(self, root: bytes, edits: Sequence[Edit]) -> Applied:
+        return edit.apply(self.node, root, edits)
+
+    def diff(self, a: bytes, b: bytes) -> TreeDiff:
+        return diffs.diff(self.node, a, b)
+
+    def empty(self) -> tuple[bytes, bytes]:
+        return EMPTY_CID, EMPTY_BLOCK
+
+    def nodes(self, root: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for cid, block in search.stream(self.blocks.get, root):
+            if block is not None:
+                yield cid, block
+
+    def stream(self, root: bytes) -> Iterator[tuple[bytes, bytes | None]]:
+        """CIDs in the order of streamable exports: nodes with their blocks, values with None."""
+        return search.stream(self.blocks.get, root)

@@ -1,0 +1,293 @@
+"""Reading blocks out of a CAR file, CARv1 or CARv2 (ipld.io/specs/transport/car). A CAR is never written to.
+
+Where the blocks are is told by an index beside the file (`car_index`), made by one pass when the
+file is first opened, or by the index that a CARv2 carries, which is believed only as far as each
+section confirms it. Bytes are read with `pread`: a file that is cut under us gives an error.
+
+Each block is hashed once in a process; a bit for each row of the index remembers it.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from blake3 import blake3
+
+from mstfs.blocks import car_index
+from mstfs.blocks.car_embedded import EmbeddedIndex
+from mstfs.blocks.car_format import Frame, read_at, read_frame
+from mstfs.blocks.car_index import CarIndex, Hit, Stamp, Summary
+from mstfs.blocks.car_scan import Problem, Scan, Section
+from mstfs.codec import cid as cids
+from mstfs.errors import CarError, CorruptBlock, MissingBlock, UnreachableBlock
+from mstfs.limits import BLOCK_BYTES
+
+Verify = Literal["once", "always"]
+
+
+class CarFile:
+    """A BlockReader over a CAR file. Make one with `CarFile.open`.
+
+    Blocks are matched by multihash. Of several copies of a block the first sound one is given.
+    """
+
+    def __init__(self, path: Path, fd: int, frame: Frame, stamp: Stamp, sidecars: "_Sidecars") -> None:
+        self.path = path
+        self.version = frame.version
+        self.roots = frame.roots
+        self.size = stamp.size
+        """Bytes in the file."""
+        self.verify: Verify = "once"
+        """Whether a block is hashed at every read, or only at the first."""
+        self._fd = fd
+        self._frame = frame
+        self._stamp = stamp
+        self._sidecars = sidecars
+        self._trusted = False
+        self._copies: dict[int, Hit | None] = {}
+        self._index: CarIndex | EmbeddedIndex
+        self._sound: bytearray
+        self._use(self._load() or EmbeddedIndex.open(fd, frame) or self._build())
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        index: Path | None = None,
+        cache_dir: Path | None = None,
+        use_sidecar: bool = True,
+        verify: Verify = "once",
+    ) -> "CarFile":
+        """Open a CAR.
+
+        `index` is where its index is or goes; by default beside the CAR, or else in `cache_dir` (by
+        default the user's cache directory), or else in memory. With `use_sidecar` false no index file
+        is read or written. CarError, which names the file, if it is not a readable CAR.
+        """
+        fd = -1
+        try:
+            fd = _open_regular(path)
+            stamp = car_index.stamp_of(fd)
+            if stamp.size == 0:
+                raise CarError("the file is empty", 0)
+            sidecars = _Sidecars(path, index, cache_dir, use_sidecar)
+            car = cls(path, fd, read_frame(fd, stamp.size), stamp, sidecars)
+        except BaseException as error:
+            if fd >= 0:
+                os.close(fd)
+            if isinstance(error, CarError):
+                raise CarError(f"{path}: {error}", error.offset) from None
+            raise
+        car.verify = verify
+        return car
+
+    def close(self) -> None:
+        """Release the file and its index. Reading fails afterwards; closing again does nothing."""
+        if self._fd >= 0:
+            self._index.close()
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> "CarFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- blocks -------------------------------------------------------------------------------
+
+    def get(self, cid: bytes) -> bytes:
+        """The bytes of a block. MissingBlock, CorruptBlock, UnreachableBlock; CidError for a bad CID."""
+        hit = self._index.find(cid)
+        if hit is not None:
+            row, offset, length = hit
+            if 0 <= length <= BLOCK_BYTES:
+                data = self._pread(cid, length, offset)
+                if len(data) == length:
+                    bit = 1 << (row & 7)
+                    if self._sound[row >> 3] & bit and self.verify == "once":
+                        return data
+                    if cids.matches(cid, data):
+                        self._sound[row >> 3] |= bit
+                        return data
+        return self._get_carefully(cid, hit)
+
+    def has(self, cid: bytes) -> bool:
+        """Whether the file has the block. It may still turn out to be corrupt.
+
+        UnreachableBlock if the file cannot be read; CidError for a bad CID.
+        """
+        return self.locate(cid) is not None or cids.identity_data(cid) is not None
+
+    def locate(self, cid: bytes) -> tuple[int, int] | None:
+        """The offset in the file and the length of the first copy of a block, or None; not hashed.
+
+        Errors as for `has`.
+        """
+        hit = self._index.find(cid)
+        if hit is None and cids.identity_data(cid) is None and self._renew_index(cid):
+            hit = self._index.find(cid)
+        return None if hit is None else hit[1:]
+
+    def _get_carefully(self, cid: bytes, hit: Hit | None) -> bytes:
+        # What the index said is not there, or not sound: look at the index itself, and for copies.
+        data = cids.identity_data(cid)
+        if data is not None:
+            return data
+        if self._renew_index(cid):
+            return self.get(cid)
+        if hit is None:
+            raise MissingBlock(cid)
+        row, offset, length = hit
+        if row not in self._copies:
+            # A flood of false copies is read once; afterwards it is known which one is sound, if any.
+            assert isinstance(self._index, CarIndex)
+            copies = self._index.find_all(cid)
+            self._copies[row] = next(
+                (copy for copy in copies if self._read_sound(cid, copy) is not None), None
+            )
+        copy = self._copies[row]
+        data = None if copy is None else self._read_sound(cid, copy)
+        if data is None:
+            raise CorruptBlock(cid, f"the {length} bytes at offset {offset} of {self.path} do not match it")
+        return data
+
+    def _read_sound(self, cid: bytes, hit: Hit) -> bytes | None:
+        _, offset, length = hit
+        if not 0 <= length <= BLOCK_BYTES:
+            return None
+        data = self._pread(cid, length, offset)
+        return data if cids.matches(cid, data) else None
+
+    def _pread(self, cid: bytes, length: int, offset: int) -> bytes:
+        try:
+            return os.pread(self._fd, length, offset)
+        except (OSError, OverflowError) as error:
+            raise UnreachableBlock(cid, f"{self.path} cannot be read at offset {offset}: {error}") from None
+
+    # --- the file -----------------------------------------------------------------------------
+
+    def sections(self) -> Iterator[Section]:
+        """Every whole section in file order; nothing is hashed. CarError if the file cannot be read."""
+        return Scan(self._fd, self._frame).sections()
+
+    def read_raw(self, data_offset: int, length: int) -> bytes:
+        """Bytes of the file, unchecked. CarError if they cannot be read or the file ends before."""
+        if data_offset < 0 or length < 0 or data_offset + length > self.size:
+            raise CarError(f"{self.path}: {length} bytes at {data_offset} are outside the file", data_offset)
+        data = read_at(self._fd, length, data_offset)
+        if len(data) < length:
+            raise CarError(f"{self.path}: the file was cut after it was opened", data_offset + len(data))
+        return data
+
+    @property
+    def fingerprint(self) -> bytes:
+        """32 bytes that stand for the content: size, header, the first and last 64 KiB; not name or time."""
+        parts = (self.size.to_bytes(8, "big"), self._frame.header, bytes.fromhex(self._stamp.edges))
+        return bytes(blake3(b"".join(parts)).digest())
+
+    @property
+    def block_count(self) -> int:
+        """Whole sections with a sound CID, duplicates counted."""
+        return self._summary().blocks
+
+    @property
+    def torn(self) -> str | None:
+        """Why the data ends early, with the offset; None if it is whole.
+
+        A CARv2 whose own index is in use has not been read through, so only its lengths were compared.
+        """
+        return self._frame.torn if isinstance(self._index, EmbeddedIndex) else self._summary().torn
+
+    @property
+    def padding(self) -> int:
+        """NUL bytes behind the last section."""
+        return self._summary().padding
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The first sections that had to be skipped, with offset and reason."""
+        return self._summary().problems
+
+    @property
+    def index_path(self) -> Path | None:
+        """The sidecar index in use; None if the index is in memory or the CARv2's own."""
+        return self._index.path if isinstance(self._index, CarIndex) else None
+
+    # --- the index ----------------------------------------------------------------------------
+
+    def _summary(self) -> Summary:
+        if isinstance(self._index, EmbeddedIndex):
+            self._use(self._build())
+        assert isinstance(self._index, CarIndex)
+        return self._index.summary
+
+    def _load(self) -> CarIndex | None:
+        loaded = (car_index.load(path, self._stamp) for path in self._sidecars)
+        return next((index for index in loaded if index is not None), None)
+
+    def _build(self) -> CarIndex:
+        index = car_index.build(self._fd, self._frame, self._stamp, self._sidecars)
+        self._trusted = True
+        return index
+
+    def _use(self, index: CarIndex | EmbeddedIndex) -> None:
+        self._index = index
+        self._sound = bytearray(index.row_count // 8 + 1)
+        self._copies.clear()
+
+    def _renew_index(self, cid: bytes) -> bool:
+        # The index may be at fault. Gives whether there is a new one now. This happens once at most:
+        # an index that this process made, or that was found intact, is right.
+        if self._trusted:
+            return False
+        if isinstance(self._index, CarIndex) and self._index.is_intact():
+            self._trusted = True
+            return False
+        old = self._index
+        try:
+            self._use(self._build())
+        except CarError as error:
+            raise UnreachableBlock(cid, f"{self.path}: {error}") from None
+        old.close()
+        return True
+
+
+def _open_regular(path: Path) -> int:
+    try:
+        # Without O_NONBLOCK, opening a named pipe would wait for a writer.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        raise CarError(f"cannot be opened: {error.strerror}") from None
+    except ValueError as error:
+        raise CarError(f"cannot be opened: {error}") from None
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        raise CarError("is a folder, not a CAR file" if stat.S_ISDIR(mode) else "is not a regular file")
+    return fd
+
+
+class _Sidecars:
+    # The places where the index may be, best first.
+    def __init__(self, path: Path, index: Path | None, cache_dir: Path | None, enabled: bool) -> None:
+        self._path = path
+        self._index = index
+        self._cache_dir = cache_dir
+        self._enabled = enabled
+
+    def __iter__(self) -> Iterator[Path]:
+        if not self._enabled:
+            return
+        if self._index is not None:
+            yield self._index
+            return
+        yield self._path.with_name(self._path.name + car_index.SUFFIX)
+        folder = self._cache_dir
+        if folder is None:
+            from platformdirs import user_cache_path
+
+            folder = user_cache_path("mstfs")
+        yield folder / (blake3(os.fsencode(self._path.absolute())).hexdigest() + car_index.SUFFIX)

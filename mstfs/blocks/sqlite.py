@@ -1,0 +1,409 @@
+"""The SQLite file of an overlay: its one connection, transactions, durability.
+
+Source: SQLite file format, section 1.3 (header); SQLite "Write-Ahead Logging".
+
+A `Database` is the single connection of an overlay. Blocks, edits, drafts and the event log share
+it, so that one transaction covers them all; each layer owns its tables and hands in their schema.
+"""
+
+import errno
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mstfs.blocks.lock_file import LockFile, check_regular
+from mstfs.errors import (
+    MstfsError,
+    OverlayBusy,
+    OverlayDamaged,
+    OverlayError,
+    ReadOnly,
+    Refused,
+    StorageFull,
+)
+
+APPLICATION_ID = 0x6D737466
+"""`mstf`, at byte 68 of the file: what tells an overlay from any other SQLite database."""
+
+FORMAT_VERSION = 1
+"""`user_version`, at byte 60 of the file. A greater one was written by a newer mstfs."""
+
+CHECKPOINT_PAGES = 2000
+"""Pages of 4 KiB in the write-ahead log after which it is copied into the database."""
+
+WAL_BYTES_KEPT = 16 << 20
+"""What remains of the log of a huge transaction once it has been copied."""
+
+BUSY_SECONDS = 5.0
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+Row = tuple[Any, ...]
+
+
+class Database:
+    """The SQLite connection of one overlay, for any number of threads of one process.
+
+    Atomic section: `transaction()` holds the lock from BEGIN to COMMIT, so no other thread sees or
+    disturbs what is half done; statements of other threads wait. An ordinary commit survives
+    kill -9; what must survive power loss is committed with `durable=True` or followed by `sync()`.
+    Nothing that sqlite3 raises leaves this class: OverlayError and its subclasses, ReadOnly. Do not
+    fork with an open database.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock_file: LockFile | None) -> None:
+        self.path = path
+        self.read_only = lock_file is None
+        self.lock = threading.RLock()
+        self._connection = connection
+        self._lock_file = lock_file
+        self._depth = 0
+        self._durable = False
+        self._sync_after = False
+        self._undo: list[Callable[[], object]] = []
+        self._claimed: set[str] = set()
+
+    @classmethod
+    def open(cls, path: Path, *, read_only: bool = False, schema: Sequence[str] = ()) -> Self:
+        """Open an overlay; unless `read_only`, create it and the tables of `schema` where they lack.
+
+        `schema` holds scripts of `CREATE ... IF NOT EXISTS` statements. Raises OverlayBusy when another
+        process writes it, OverlayDamaged when it is no overlay, OverlayError otherwise.
+        """
+        path = Path(path).absolute()
+        lock_file = None if read_only else LockFile(path)
+        connection = None
+        try:
+            if lock_file is None:
+                check_regular(path)
+                connection = _connect_read_only(path)
+            else:
+                _check_header(path, lock_file.head(100))
+                lock_file.tighten()
+                connection = _connect(path, "mode=rw")
+            database = cls(path, connection, lock_file)
+            database._prepare(schema)
+            if lock_file is not None:
+                lock_file.confirm()
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if lock_file is not None:
+                lock_file.close()
+            if isinstance(error, sqlite3.Error):
+                raise _failure(path, error) from error
+            if isinstance(error, OSError):
+                raise OverlayError(f"{path}: cannot be opened: {error.strerror}") from error
+            raise
+        return database
+
+    def _prepare(self, schema: Sequence[str]) -> None:
+        run = self._connection.execute
+        for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "temp_store=MEMORY", "cache_size=-8192"):
+            run(f"PRAGMA {pragma}")
+        identity = run("PRAGMA application_id").fetchone()[0]
+        if identity == 0 and not self.read_only and not run("SELECT 1 FROM sqlite_master").fetchone():
+            # The identity is written before the switch to WAL, so that it is in the file's own
+            # header (which LockFile reads) and never only in the log.
+            run("BEGIN IMMEDIATE")
+            run(f"PRAGMA application_id={APPLICATION_ID}")
+            run(f"PRAGMA user_version={FORMAT_VERSION}")
+            run("COMMIT")
+            identity = APPLICATION_ID
+        if identity != APPLICATION_ID:
+            raise OverlayDamaged(f"{self.path}: not an overlay of mstfs")
+        version = run("PRAGMA user_version").fetchone()[0]
+        if version != FORMAT_VERSION:
+            raise OverlayDamaged(
+                f"{self.path}: overlay format {version}, but this mstfs reads format {FORMAT_VERSION} only"
+            )
+        if self.read_only:
+            run("PRAGMA query_only=ON")
+            return
+        mode = run("PRAGMA journal_mode=WAL").fetchone()[0]
+        if mode != "wal":
+            raise OverlayError(f"{self.path}: this file system cannot hold an overlay (no write-ahead log)")
+        run("PRAGMA synchronous=NORMAL")
+        run(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        run(f"PRAGMA journal_size_limit={WAL_BYTES_KEPT}")
+        with self.transaction():
+            for script in schema:
+                for statement in _statements(script):
+                    self.execute(statement)
+
+    def close(self) -> None:
+        """Copy the log into the database and let go of the file. Closing twice does nothing."""
+        with self.lock:
+            # A log that cannot be copied now (full disk, a reader in another process) stays beside
+            # the database, and the next opening reads it: nothing is lost, so nothing is raised.
+            with suppress(sqlite3.Error):
+                if not self.read_only:
+                    self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._connection.close()
+            if self._lock_file is not None:
+                self._lock_file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- statements ---------------------------------------------------------------------------
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        """Run one statement and fetch all its rows. Outside a transaction it commits at once."""
+        with self.lock:
+            if self._depth and not self._connection.in_transaction:
+                raise self._lost()
+            try:
+                return self._connection.execute(sql, params).fetchall()
+            except sqlite3.Error as error:
+                raise _failure(self.path, error) from error
+
+    def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
+        """The first row of a query, or None."""
+        with self.lock:
+            try:
+                found: Row | None = self._connection.execute(sql, params).fetchone()
+            except sqlite3.Error as error:
+                raise _failure(self.path, error) from error
+            return found
+
+    def execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Run one statement for each row, all or nothing."""
+        with self.transaction():
+            try:
+                self._connection.executemany(sql, rows)
+            except sqlite3.Error as error:
+                raise _failure(self.path, error) from error
+
+    def iterate(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Row]:
+        """The rows of a query, fetched as they are asked for; the lock is held only while fetching.
+
+        Rows that change meanwhile may be seen or not. The log cannot be recycled until it is done.
+        """
+        with self.lock:
+            try:
+                cursor = self._connection.execute(sql, params)
+            except sqlite3.Error as error:
+                raise _failure(self.path, error) from error
+        while True:
+            with self.lock:
+                try:
+                    rows: list[Row] = cursor.fetchmany(256)
+                except sqlite3.Error as error:
+                    raise _failure(self.path, error) from error
+            if not rows:
+                return
+            yield from rows
+
+    # --- transactions -------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self, durable: bool = False) -> Iterator[None]:
+        """All or nothing: commits at the end of the block, or rolls back when it raises.
+
+        Used inside another transaction it joins it, and an error undoes the inner part only; a durable
+        one inside an ordinary one makes the outer commit be followed by `sync()`. With `durable` the
+        commit returns when it is on the disk, and is undone if it cannot be put there.
+        """
+        with self.lock:
+            mark = len(self._undo)
+            self._begin(durable)
+            try:
+                yield
+            except BaseException:
+                self._roll_back(mark)
+                raise
+            self._commit(mark)
+
+    def on_roll_back(self, action: Callable[[], object]) -> None:
+        """Call this if the running transaction is undone; forgotten at its end, or if there is none.
+
+        For what is kept in memory beside the tables. The action must not raise.
+        """
+        with self.lock:
+            if self._depth:
+                self._undo.append(action)
+
+    def sync(self) -> None:
+        """Return when everything that was committed so far is on the disk.
+
+        Does not wait for, and does not hold up, transactions of other threads.
+        """
+        if self._lock_file is None:
+            return
+        try:
+            # The log alone is enough: what it no longer holds was copied into the database, and
+            # SQLite syncs both whenever it copies. SQLite has no locks on the log, so that closing
+            # this descriptor drops none.
+            try:
+                descriptor = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                os.fdatasync(self._lock_file.descriptor)
+                return
+            try:
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            kind = StorageFull if error.errno in _FULL else OverlayError
+            raise kind(f"{self.path}: cannot be made durable: {error.strerror}") from error
+
+    def claim(self, table: str) -> None:
+        """Refused if somebody in this process keeps `table` in mind already, and would miss changes."""
+        with self.lock:
+            if table in self._claimed:
+                raise Refused(f"{self.path}: the table {table} has its keeper already")
+            self._claimed.add(table)
+
+    def _begin(self, durable: bool) -> None:
+        if self.read_only:
+            raise ReadOnly(f"{self.path}: opened for reading only")
+        if self._depth:
+            self._run(f"SAVEPOINT level{self._depth}")
+            self._sync_after |= durable and not self._durable
+        else:
+            # SQLite does not change this inside a transaction.
+            if durable:
+                self._run("PRAGMA synchronous=FULL")
+            self._durable = durable
+            self._sync_after = False
+            try:
+                self._run("BEGIN IMMEDIATE")
+            except BaseException:
+                self._calm()
+                raise
+        self._depth += 1
+
+    def _commit(self, mark: int) -> None:
+        try:
+            if self._depth > 1:
+                self._run(f"RELEASE level{self._depth - 1}")
+            else:
+                self._run("COMMIT")
+        except BaseException:
+            self._roll_back(mark)
+            raise
+        self._depth -= 1
+        if self._depth:
+            return
+        self._calm()
+        self._undo.clear()
+        if self._sync_after:
+            self.sync()
+
+    def _roll_back(self, mark: int) -> None:
+        self._depth -= 1
+        # After a full disk or an I/O error SQLite may have rolled back the whole transaction itself;
+        # then there is nothing left to do here, and the enclosing level finds out when it goes on.
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                level = f"level{self._depth}"
+                if self._depth:
+                    self._connection.execute(f"ROLLBACK TO {level}")
+                    self._connection.execute(f"RELEASE {level}")
+                else:
+                    self._connection.execute("ROLLBACK")
+        for action in reversed(self._undo[mark:]):
+            action()
+        del self._undo[mark:]
+        if not self._depth:
+            self._calm()
+
+    def _calm(self) -> None:
+        # Back to cheap commits. Should it fail, commits stay durable, which is slower and not wrong.
+        if self._durable:
+            self._durable = False
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA synchronous=NORMAL")
+
+    def _run(self, sql: str) -> None:
+        if self._depth and not self._connection.in_transaction:
+            raise self._lost()
+        try:
+            self._connection.execute(sql)
+        except sqlite3.Error as error:
+            raise _failure(self.path, error) from error
+
+    def _lost(self) -> OverlayError:
+        return OverlayError(f"{self.path}: the transaction was undone by the error before this one")
+
+
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.as_uri()}?{options}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    connection = _connect(path, "mode=ro")
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        connection.close()
+        # In a folder that takes no files SQLite cannot make its shared index of the log. Without
+        # a log there is nothing to share: nobody writes, and the file may be read as it stands.
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+        if os.path.lexists(f"{path}-wal"):
+            raise
+        return _connect(path, "mode=ro&immutable=1")
+    return connection
+
+
+def _check_header(path: Path, head: bytes) -> None:
+    # Done before SQLite or a change of mode touches the file: it may be anybody's.
+    if head and (head[:16] != b"SQLite format 3\0" or head[68:72] != APPLICATION_ID.to_bytes(4, "big")):
+        raise OverlayDamaged(f"{path}: not an overlay of mstfs")
+
+
+def _statements(script: str) -> Iterator[str]:
+    # Connection.executescript would commit the running transaction.
+    statement = ""
+    for part in script.split(";"):
+        statement += part
+        if not statement.strip():
+            continue
+        statement += ";"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip(" \n;"):
+        raise Refused(f"a schema ends inside a statement: {statement.strip()[:60]}")
+
+
+def _failure(path: Path, error: sqlite3.Error) -> MstfsError:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return OverlayError(f"{path}: {error}")
+    primary = code & 0xFF
+    if primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and _is_full(path)):
+        return StorageFull(f"{path}: the disk or the quota is full")
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return OverlayDamaged(f"{path}: {error}")
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return OverlayBusy(f"{path}: another program has locked it")
+    if primary == sqlite3.SQLITE_READONLY:
+        return ReadOnly(f"{path}: {error}")
+    return OverlayError(f"{path}: {error} ({error.sqlite_errorname})")
+
+
+def _is_full(path: Path) -> bool:
+    # SQLite tells of a full disk as a plain I/O error when it grows its shared index.
+    try:
+        return os.statvfs(path).f_bavail == 0
+    except OSError:
+        return False

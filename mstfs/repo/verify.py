@@ -1,0 +1,302 @@
+"""The strict verifier of a whole repository in one CAR file.
+
+Source: atproto specifications "Repository" and "Data Model"; CARv1 specification. Three passes, none of
+which holds a key or a block for longer than it looks at it: every block of the file is hashed and looked
+at in file order (`mstfs.blocks.car_survey`), the tree is walked from its root, and what was never reached
+is counted.
+
+Rules of this module: `car-torn` (the file ends inside a section, or goes on with something that is none),
+`section-cid`, `car-padding`, `car-header`, `car-root-count`, `missing-block`, `block-hash`, `block-hash-unknown` (a CID that
+proves nothing), `section-codec` (the bytes are there, but under another CID), `root-kind`, `key-syntax`.
+The others stand in `tree.mst.verify`, `tree.mst.node_rules`, `verify_commit`, `verify_record` and
+`codec.lenient`. Blocks that nothing links to and blocks that stand twice are counted, not reported.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mstfs.blocks.car import CarFile
+from mstfs.blocks.car_survey import BAD, COPY, LINKED, PLAIN, RESPELLED, TOLD, UNPROVEN, CarSurvey
+from mstfs.codec import cid as cids
+from mstfs.codec import lenient
+from mstfs.errors import BlockError, CidError, Refused, SyntaxRuleError
+from mstfs.repo import signing, syntax, verify_commit, verify_record
+from mstfs.repo.verify_commit import SignatureState
+from mstfs.tree.defect import Defect
+from mstfs.tree.mst.verify import TreeVerification, block_defect
+
+DEFECTS_KEPT = 10_000
+"""Defects that a report holds; the rest is only counted."""
+
+Progress = Callable[[int, int], None]
+"""Called now and then with steps done and steps in all: each block is one step when it is hashed, one later."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found. `root` is the block that was asked for, `data` the root of the tree below it.
+
+    `records` and `nodes` were reached from the root, `blocks_seen` stand in the file; `unlinked` of them
+    nothing links to, `duplicates` are copies of others. `complete` says that no block of the repository is
+    missing or unreadable. `defects` holds the first `DEFECTS_KEPT`, `defect_count` counts all.
+    """
+
+    root: bytes | None
+    commit: bytes | None
+    data: bytes | None
+    did: str | None
+    rev: str | None
+    records: int
+    nodes: int
+    blocks_seen: int
+    unlinked: int
+    duplicates: int
+    signature: SignatureState
+    complete: bool
+    defect_count: int
+    defects: tuple[Defect, ...] = ()
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing at all is wrong."""
+        return self.complete and not self.defect_count
+
+
+def verify_repository(
+    car: CarFile,
+    root: bytes | None = None,
+    key: str | None = None,
+    *,
+    progress: Progress | None = None,
+    allow_unsigned: bool = False,
+) -> Report:
+    """Verify, and collect the defects in the report. Arguments and errors as for `Verification`."""
+    verification = Verification(car, root, key, progress=progress, allow_unsigned=allow_unsigned)
+    kept = []
+    for defect in verification:
+        if len(kept) < DEFECTS_KEPT:
+            kept.append(defect)
+    return verification.report(tuple(kept))
+
+
+class Verification:
+    """One verification. Iterate over it once for the defects as they are found, then ask for the `report`.
+
+    `root` is the CID of a commit or of an MST node; by default it is the first root of the CAR. `key` is
+    the account's signing key as `did:key:z...` or multikey `z...`; without one the signature is checked only
+    for its form, unless the DID is itself a did:key. A missing signature is a defect, unless
+    `allow_unsigned`. Raises SignatureError for a malformed `key`, CarError and OSError if the file cannot
+    be read.
+    """
+
+    def __init__(
+        self,
+        car: CarFile,
+        root: bytes | None = None,
+        key: str | None = None,
+        *,
+        progress: Progress | None = None,
+        allow_unsigned: bool = False,
+    ) -> None:
+        self._car = car
+        self._root = root
+        self._key = None if key is None else signing.parse_public_key(key)
+        self._progress = progress
+        self._allow_unsigned = allow_unsigned
+        self._survey = CarSurvey(car)
+        self._tree: TreeVerification | None = None
+        self._commit: verify_commit.Examined | None = None
+        self._data: bytes | None = None
+        self._records = 0
+        self._complete = True
+        self._count = 0
+        self._done = 0
+        self._total = 0
+        self._ended = False
+
+    def __iter__(self) -> Iterator[Defect]:
+        for defect in self._run():
+            self._count += 1
+            yield self._located(defect)
+        self._ended = True
+
+    def report(self, defects: tuple[Defect, ...] = ()) -> Report:
+        """What was found, with the defects that the caller kept. Refused before the iteration has ended."""
+        if not self._ended:
+            raise Refused("the verification has not ended yet")
+        survey, tree, commit = self._survey, self._tree, self._commit
+        return Report(
+            root=self._root,
+            commit=self._root if commit is not None else None,
+            data=self._data,
+            did=commit.did if commit is not None else None,
+            rev=commit.rev if commit is not None else None,
+            records=self._records,
+            nodes=tree.nodes if tree is not None else 0,
+            blocks_seen=len(survey),
+            unlinked=survey.count(0, LINKED | COPY),
+            duplicates=survey.count(COPY),
+            signature=commit.signature if commit is not None else "unsigned",
+            complete=self._complete and tree is not None and tree.complete,
+            defect_count=self._count,
+            defects=defects,
+        )
+
+    def _located(self, defect: Defect) -> Defect:
+        if defect.offset is not None or defect.cid is None:
+            return defect
+        try:
+            ordinal = self._survey.match(defect.cid)
+        except CidError:
+            return defect
+        return defect if ordinal < 0 else defect._replace(offset=self._survey.offset(ordinal))
+
+    # --- the passes ---------------------------------------------------------------------------
+
+    def _run(self) -> Iterator[Defect]:
+        yield from _header_defects(self._car, self._survey)
+        self._total = 2 * self._car.block_count
+        for done in self._survey.scan(verify_record.is_plain):
+            self._step(done)
+        self._total = 2 * len(self._survey)
+        yield from self._frame_defects()
+        if self._root is None and self._car.roots:
+            self._root = self._car.roots[0]
+        if self._root is not None:
+            yield from self._from_root(self._root)
+        yield from self._leftovers()
+        self._step(self._total)
+
+    def _step(self, done: int) -> None:
+        if self._progress is not None and (done >= self._done + 1024 or done == self._total):
+            self._done = done
+            self._progress(done, max(self._total, done))
+
+    def _from_root(self, root: bytes) -> Iterator[Defect]:
+        try:
+            block = self._survey.get(root)
+        except BlockError as error:
+            self._complete = False
+            yield block_defect(error)
+            self._told(root)
+            return
+        except CidError as error:
+            self._complete = False
+            yield Defect("block-hash-unknown", str(error), root)
+            return
+        reading = lenient.read(block)
+        fields = reading.value if isinstance(reading.value, dict) else {}
+        if "did" in fields and ("data" in fields or "version" in fields):
+            for departure in reading.departures:
+                yield Defect(departure.rule, f"the commit is not canonical: {departure.message}", root)
+            self._commit = verify_commit.examine(root, fields, self._key)
+            self._data = self._commit.data
+            for defect in self._commit.defects:
+                if defect.rule != "commit-unsigned" or not self._allow_unsigned:
+                    yield defect
+        elif "e" in fields or "l" in fields:
+            self._data = root
+        else:
+            yield Defect("root-kind", "the root is neither a commit nor a node of an MST", root)
+        if self._data is not None:
+            yield from self._walk(self._data)
+
+    def _walk(self, data: bytes) -> Iterator[Defect]:
+        self._tree = TreeVerification(self._survey, data, self._check_entries)
+        for defect in self._tree:
+            if defect.cid is not None and defect.rule in ("block-hash", "block-hash-unknown"):
+                self._told(defect.cid)
+            yield defect
+
+    def _told(self, cid: bytes) -> None:
+        """The flaws of this block were reported; the last pass leaves it out."""
+        ordinal = self._survey.match(cid)
+        if ordinal >= 0:
+            self._survey.flags[ordinal] |= TOLD
+
+    def _check_entries(
+        self, node: bytes, keys: Sequence[bytes | None], values: Sequence[bytes | None]
+    ) -> list[Defect]:
+        """Check the keys of one node and the records that they name."""
+        defects: list[Defect] = []
+        survey = self._survey
+        find, flags = survey.find, survey.flags
+        self._records += len(keys)
+        for key, value in zip(keys, values, strict=True):
+            if key is not None and not syntax.is_key(key):
+                defects.append(_key_defect(node, key))
+            if value is None:
+                continue
+            ordinal = find(value)
+            if ordinal >= 0 and flags[ordinal] & PLAIN:
+                flags[ordinal] |= LINKED
+            else:
+                defects += self._check_record(value, key)
+        self._step(len(survey) + self._records)
+        return defects
+
+    def _check_record(self, cid: bytes, key: bytes | None) -> Iterator[Defect]:
+        survey = self._survey
+        try:
+            ordinal = survey.match(cid)
+        except CidError as error:
+            yield Defect("value-link-kind", str(error), cid, key)
+            return
+        if ordinal < 0:
+            if cids.identity_data(cid) is None:
+                self._complete = False
+                yield Defect("missing-block", "the record is missing", cid, key)
+            return
+        flags = survey.flags[ordinal]
+        survey.flags[ordinal] = flags | LINKED | TOLD
+        if flags & (BAD | UNPROVEN):
+            self._complete = False
+            yield Defect("block-hash", survey.flaw(ordinal), cid, key)
+        elif not flags & TOLD:
+            # A block that many keys name is taken apart once.
+            for defect in verify_record.defects(survey.data(ordinal)):
+                yield defect._replace(cid=cid, key=key)
+
+    def _leftovers(self) -> Iterator[Defect]:
+        """Wrong blocks that no link led to, and blocks whose CID is not the one that links spell."""
+        survey = self._survey
+        for ordinal, flags in enumerate(survey.flags):
+            if flags & (BAD | UNPROVEN) and not flags & TOLD:
+                rule = "block-hash" if flags & BAD else "block-hash-unknown"
+                yield Defect(
+                    rule, survey.flaw(ordinal), survey.stored_cid(ordinal), None, survey.offset(ordinal)
+                )
+            if flags & RESPELLED:
+                message = "links name this block with another codec than the CID in the file"
+                yield Defect(
+                    "section-codec", message, survey.stored_cid(ordinal), None, survey.offset(ordinal)
+                )
+
+    def _frame_defects(self) -> Iterator[Defect]:
+        """What the scan found between the blocks and at the end."""
+        survey, car = self._survey, self._car
+        for offset, reason in survey.problems:
+            # The scan skips NUL bytes, and sections whose length alone could be read.
+            rule = "section-cid" if car.read_raw(offset, 1) != b"\0" else "car-padding"
+            yield Defect(rule, reason, offset=offset)
+        if survey.padding:
+            yield Defect(
+                "car-padding", f"{survey.padding} NUL bytes at the end", offset=car.size - survey.padding
+            )
+        if survey.torn is not None:
+            yield Defect("car-torn", survey.torn)
+
+
+def _key_defect(node: bytes, key: bytes) -> Defect:
+    try:
+        syntax.check_key(key)
+    except SyntaxRuleError as error:
+        return Defect("key-syntax", str(error), node, key)
+    return Defect("key-syntax", "the key is no collection and record key", node, key)
+
+
+def _header_defects(car: CarFile, survey: CarSurvey) -> Iterator[Defect]:
+    for departure in lenient.read(survey.header).departures:
+        yield Defect("car-header", f"the header is not canonical: {departure.message}")
+    if len(car.roots) != 1:
+        yield Defect("car-root-count", f"the header names {len(car.roots)} roots, a repository has one")

@@ -1,0 +1,80 @@
+"""Write a root as a CAR: what it reaches, and nothing else, in the order that can be streamed.
+
+Source: atproto specification "Repository", "CAR File Serialization": the commit, then nodes and records in
+pre-order.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mstfs.blocks.car_writer import replacing, write_car
+from mstfs.repo.head import Head
+from mstfs.staging.workspace import Workspace
+from mstfs.tree.mst import node as nodes
+
+Progress = Callable[[int], None]
+"""Called with the number of blocks written so far."""
+
+
+def export_car(
+    workspace: Workspace,
+    head: Head,
+    target: Path,
+    *,
+    since: Head | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Write a CARv1 with one root and return its size in bytes.
+
+    The target appears whole or not at all. With `since`, blocks that this older head reaches are left out.
+    Raises BlockError where a block of the tree is missing or corrupt.
+    """
+    with replacing(target) as file:
+        return write_car(file, (head.root,), _counted(reachable(workspace, head, since), progress))
+
+
+def _counted(
+    blocks: Iterator[tuple[bytes, bytes]], progress: Progress | None
+) -> Iterator[tuple[bytes, bytes]]:
+    count = 0
+    for block in blocks:
+        yield block
+        count += 1
+        if progress is not None and not count % 1024:
+            progress(count)
+    if progress is not None:
+        progress(count)
+
+
+def reachable(workspace: Workspace, head: Head, since: Head | None = None) -> Iterator[tuple[bytes, bytes]]:
+    """CID and bytes of every block that a head reaches, each once; memory grows with their number."""
+    blocks = workspace.blocks
+    wanted: frozenset[bytes] | None = None
+    fresh: frozenset[bytes] | None = None
+    if since is not None:
+        diff = workspace.tree.diff(since.data, head.data)
+        wanted = diff.created
+        fresh = frozenset(change.new for change in diff.changes if change.new is not None)
+    if head.commit is not None and (since is None or since.root != head.root):
+        yield head.root, blocks.get(head.root)
+    seen: set[bytes] = set()
+    stack: list[tuple[bytes, bool]] = [(head.data, True)]
+    while stack:
+        cid, is_node = stack.pop()
+        if cid in seen:
+            continue
+        seen.add(cid)
+        if not is_node:
+            yield cid, blocks.get(cid)
+            continue
+        if wanted is not None and cid not in wanted:
+            continue
+        data = blocks.get(cid)
+        yield cid, data
+        node = nodes.decode(cid, data)
+        for index in range(len(node.keys), -1, -1):
+            link = node.links[index]
+            if link is not None:
+                stack.append((link, True))
+            if index and (fresh is None or node.values[index - 1] in fresh):
+                stack.append((node.values[index - 1], False))

@@ -1,0 +1,88 @@
+"""What was written to an open file and is not stored yet: changed chunks over a base."""
+
+from collections.abc import Callable
+
+from mstfs.staging.files import CHUNK_BYTES
+
+
+class Buffer:
+    """A file's bytes while it is being written.
+
+    `load(n)` gives chunk `n` of the base (at most 64 KiB; bytes that it lacks are zeros). Only
+    changed chunks are held here. `dirty` is true from the first change until `clean`.
+    """
+
+    def __init__(self, size: int, load: Callable[[int], bytes]) -> None:
+        self.size = size
+        self.base_size = size
+        self.load = load
+        self.chunks: dict[int, bytearray] = {}
+        self.dirty = False
+
+    def _base(self, number: int) -> bytearray:
+        start = number * CHUNK_BYTES
+        if start >= self.base_size:
+            return bytearray()
+        return bytearray(self.load(number)[: self.base_size - start])
+
+    def read(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset`; shorter only at the end of the file."""
+        end = min(offset + length, self.size)
+        if offset >= end:
+            return b""
+        out = bytearray(end - offset)
+        for number in range(offset // CHUNK_BYTES, (end - 1) // CHUNK_BYTES + 1):
+            chunk = self.chunks.get(number)
+            data = chunk if chunk is not None else self._base(number)
+            start = number * CHUNK_BYTES
+            first, last = max(offset - start, 0), min(end - start, len(data))
+            if first < last:
+                out[start + first - offset : start + last - offset] = data[first:last]
+        return bytes(out)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Put `data` at `offset`; a gap behind the old end reads as zeros."""
+        end = offset + len(data)
+        position = offset
+        while position < end:
+            number, inside = divmod(position, CHUNK_BYTES)
+            count = min(CHUNK_BYTES - inside, end - position)
+            chunk = self.chunks.get(number)
+            if chunk is None:
+                chunk = self.chunks[number] = self._base(number)
+            if len(chunk) < inside:
+                chunk.extend(bytes(inside - len(chunk)))
+            chunk[inside : inside + count] = data[position - offset : position - offset + count]
+            position += count
+        self.size = max(self.size, end)
+        self.dirty = True
+
+    def truncate(self, size: int) -> None:
+        """Cut the file, or extend it with zeros."""
+        if size < self.size:
+            last, inside = divmod(size, CHUNK_BYTES)
+            for number in [
+                number for number in self.chunks if number > last or (number == last and not inside)
+            ]:
+                del self.chunks[number]
+            if inside:
+                # The rest of the last chunk must read as zeros if the file grows again.
+                chunk = self.chunks.get(last)
+                if chunk is None:
+                    chunk = self.chunks[last] = self._base(last)
+                del chunk[inside:]
+            self.base_size = min(self.base_size, size)
+        self.size = size
+        self.dirty = True
+
+    def changed_bytes(self) -> int:
+        """Memory held by changed chunks, in bytes."""
+        return len(self.chunks) * CHUNK_BYTES
+
+    def clean(self, load: Callable[[int], bytes], *, keep: bool = False) -> None:
+        """The changes are stored: read them through `load` from now on, or `keep` them here."""
+        self.load = load
+        self.base_size = self.size
+        if not keep:
+            self.chunks = {}
+        self.dirty = False

@@ -1,0 +1,126 @@
+"""Inodes: numbers that stay the same across mounts, and what the kernel still knows of each."""
+
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from typing import NamedTuple
+
+from mstfs.view.buffers import Buffer
+from mstfs.view.nodes import Node
+
+ROOT = 1
+
+NUMBER_BIT = 1 << 62
+"""Set in every number but the root's, so that a number is never taken for a handle."""
+
+
+class Pinned(NamedTuple):
+    """Contents that no longer depend on a name: their size, and `read(offset, length)`."""
+
+    size: int
+    read: Callable[[int, int], bytes]
+
+
+class Inode:
+    """One file or folder that the kernel knows or that is open.
+
+    `path` is None once it was unlinked or replaced; `node` is what the path names, if that is known
+    already. `pinned` is what those who have it open go on seeing. `mode` and `mtime_ns` were set by
+    hand. `invalid` says that what was written last is no record.
+    """
+
+    __slots__ = (
+        "buffer",
+        "invalid",
+        "lookups",
+        "mode",
+        "mtime_ns",
+        "node",
+        "number",
+        "opens",
+        "path",
+        "pinned",
+        "reply",
+    )
+
+    def __init__(self, number: int, path: bytes, node: Node | None) -> None:
+        self.number = number
+        self.path: bytes | None = path
+        self.node = node
+        self.lookups = 0
+        self.opens = 0
+        self.mtime_ns: int | None = None
+        self.buffer: Buffer | None = None
+        self.pinned: Pinned | None = None
+        self.mode: int | None = None
+        self.invalid = False
+        self.reply: bytes | None = None
+
+
+class InodeTable:
+    """Inodes by number and by path. An inode stays while the kernel knows it or it is open."""
+
+    def __init__(self) -> None:
+        root = Inode(ROOT, b"", None)
+        root.lookups = 1
+        self.by_number = {ROOT: root}
+        self.by_path = {b"": root}
+
+    def get(self, path: bytes) -> Inode | None:
+        return self.by_path.get(path)
+
+    def at(self, path: bytes, node: Node | None = None) -> Inode:
+        """The inode of a path, made if need be."""
+        inode = self.by_path.get(path)
+        if inode is None:
+            inode = Inode(self._number(path), path, node)
+            self.by_path[path] = inode
+            self.by_number[inode.number] = inode
+        elif node is not None:
+            inode.node = node
+        return inode
+
+    def _number(self, path: bytes) -> int:
+        salt = 0
+        while True:
+            # The same path has the same number on every mount, unless another inode moved away with it.
+            digest = blake2b(path, digest_size=8, salt=salt.to_bytes(8, "big")).digest()
+            number = (int.from_bytes(digest, "big") >> 2) | NUMBER_BIT
+            if number not in self.by_number:
+                return number
+            salt += 1
+
+    def detach(self, inode: Inode) -> None:
+        """The name is gone; the inode stays for those who have it open or know it."""
+        assert inode.path is not None
+        del self.by_path[inode.path]
+        inode.path = None
+        self.drop_if_unused(inode)
+
+    def move(self, old: bytes, new: bytes, *, folder: bool) -> None:
+        """A path was renamed: its inode, and in a `folder` those below it, go along."""
+        found = self._below(old) if folder else iter((old,) if old in self.by_path else ())
+        moves = [(path, new + path[len(old) :]) for path in found]
+        inodes = [(self.by_path.pop(path), target) for path, target in moves]
+        for inode, target in inodes:
+            inode.path = target
+            inode.node = None
+            self.by_path[target] = inode
+
+    def _below(self, path: bytes) -> Iterator[bytes]:
+        prefix = path + b"/"
+        if path in self.by_path:
+            yield path
+        yield from [known for known in self.by_path if known.startswith(prefix)]
+
+    def forget(self, number: int, count: int) -> None:
+        """The kernel dropped `count` references."""
+        inode = self.by_number.get(number)
+        if inode is not None and number != ROOT:
+            inode.lookups -= count
+            self.drop_if_unused(inode)
+
+    def drop_if_unused(self, inode: Inode) -> None:
+        if inode.lookups <= 0 and inode.opens <= 0 and inode.buffer is None and inode.number != ROOT:
+            self.by_number.pop(inode.number, None)
+            if inode.path is not None and self.by_path.get(inode.path) is inode:
+                del self.by_path[inode.path]

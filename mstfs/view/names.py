@@ -1,0 +1,126 @@
+"""Key <-> path, a bijection.
+
+A key `collection/rkey` is the path `collection/rkey.json`: every `/` ends a folder's name, and the
+last part carries the suffix of the form that records are shown in. A part passes unchanged unless it
+could not be a name, would leave the tree, or could be taken for something else:
+
+* it is empty, `.` or `..`, holds a NUL byte, starts with `%`, is longer than a name may be, or is the
+  name of the control folder;
+* it stands where keys of the repository's form have none: the last part of a key without `/` (a file
+  beside the collections) or a folder inside a collection.
+
+Such a part is written `%=` and then its bytes, with NUL as `%00` and `%` as `%25`. Where that is longer
+than a name may be it is cut into pieces: `%+piece` is a folder that goes on, `%=piece` ends the part. So
+every key is reachable, no name leaves the mount, and no two keys share a path.
+"""
+
+from dataclasses import dataclass
+
+from mstfs.limits import NAME_BYTES
+
+Path = tuple[bytes, ...]
+
+CONTROL = b".mstfs"
+ESCAPED = b"%="
+CONTINUED = b"%+"
+PIECE_BYTES = 240
+
+
+def _armour(part: bytes) -> bytes:
+    return part.replace(b"%", b"%25").replace(b"\0", b"%00")
+
+
+def _strip_armour(text: bytes) -> bytes:
+    return text.replace(b"%00", b"\0").replace(b"%25", b"%")
+
+
+def _is_plain(part: bytes, room: int) -> bool:
+    return (
+        0 < len(part) <= room and part[0] != 0x25 and part not in (b".", b"..", CONTROL) and b"\0" not in part
+    )
+
+
+def _pieces(part: bytes, room: int) -> list[bytes]:
+    """The names of an escaped part; only the last may be followed by a suffix of `NAME_BYTES - room`."""
+    text = _armour(part)
+    names = []
+    while len(text) > room - len(ESCAPED):
+        cut = PIECE_BYTES
+        # A piece must not end inside `%25` or `%00`, so that each piece can be read by itself.
+        percent = text.rfind(b"%", cut - 2, cut)
+        if percent >= 0:
+            cut = percent
+        names.append(CONTINUED + text[:cut])
+        text = text[cut:]
+    names.append(ESCAPED + text)
+    return names
+
+
+@dataclass(frozen=True)
+class Names:
+    """The mapping for one kind of leaf suffix, e.g. `.json`."""
+
+    suffix: bytes
+
+    def path_of(self, key: bytes) -> Path:
+        """The path of a key; defined for every sequence of bytes."""
+        parts = key.split(b"/")
+        room = NAME_BYTES - len(self.suffix)
+        if len(parts) == 2:
+            folder, leaf = parts
+            # The common shape, decided without a loop: a listing asks this for every entry.
+            if _is_plain(folder, NAME_BYTES) and _is_plain(leaf, room):
+                return (folder, leaf + self.suffix)
+        names: list[bytes] = []
+        for index, part in enumerate(parts[:-1]):
+            if index == 0 and _is_plain(part, NAME_BYTES):
+                names.append(part)
+            else:
+                names += _pieces(part, NAME_BYTES)
+        leaf = parts[-1]
+        if len(parts) > 1 and _is_plain(leaf, room):
+            names.append(leaf + self.suffix)
+        else:
+            names += _pieces(leaf, room)
+            names[-1] += self.suffix
+        return tuple(names)
+
+    def key_of(self, path: Path) -> bytes | None:
+        """The key that a file's path stands for, or None if it stands for none (a scratch name)."""
+        if not path or not path[-1].endswith(self.suffix):
+            return None
+        key, complete = _join((*path[:-1], path[-1][: len(path[-1]) - len(self.suffix)]))
+        if not complete or self.path_of(key) != path:
+            return None
+        return key
+
+    def prefix_of(self, folder: Path) -> bytes:
+        """What every key below a folder starts with; the empty path has the empty prefix."""
+        if not folder:
+            return b""
+        text, complete = _join(folder)
+        return text + b"/" if complete else text
+
+    def is_whole(self, folder: Path) -> bool:
+        """True if every key that starts with the folder's prefix is below the folder."""
+        return not folder[-1].startswith(CONTINUED)
+
+
+def _join(names: Path) -> tuple[bytes, bool]:
+    """The parts that names spell, joined by `/`, and whether the last part is complete."""
+    out = bytearray()
+    fresh = True
+    for index, name in enumerate(names):
+        if fresh and index:
+            out += b"/"
+        if name.startswith(CONTINUED):
+            out += _strip_armour(name[2:])
+            fresh = False
+        elif name.startswith(ESCAPED):
+            out += _strip_armour(name[2:])
+            fresh = True
+        else:
+            # A plain name after a piece that goes on spells nothing; path_of(key) != path shows it.
+            out += name
+            fresh = True
+    return bytes(out), fresh

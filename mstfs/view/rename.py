@@ -1,0 +1,217 @@
+"""Rename: of records, drafts, scratch and whole folders, and across those kinds.
+
+A scratch file that is renamed onto a record's name becomes an edit, checked like any other: one that is no
+record is refused with EINVAL and nothing changes. A record that is renamed to a scratch name becomes scratch.
+Everything that one rename changes is one transaction.
+"""
+
+import errno
+import time
+
+from mstfs.errors import MstfsError, RecordError
+from mstfs.limits import RECORD_BYTES
+from mstfs.staging.files import CHUNK_BYTES, StoredFile
+from mstfs.view.inodes import Inode
+from mstfs.view.names import CONTROL
+from mstfs.view.nodes import Folder, Node, Pending, Record, Stored
+from mstfs.view.view import split_path
+from mstfs.view.writer import Writer, refusal
+
+
+class Renamer:
+    """The rename operation of one writer."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+        self.view = writer.view
+        self.workspace = writer.workspace
+
+    def rename(
+        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, *, replace: bool = True
+    ) -> None:
+        """Move a name, replacing a file (or an empty folder) that has the new one. OSError with the errno."""
+        source = self.writer.writable_path(parent, name)
+        target = self.writer.writable_path(new_parent, new_name)
+        if source.startswith(CONTROL) or target.startswith(CONTROL):
+            raise refusal(errno.EPERM)
+        node = self.view.resolve(source)
+        if node is None:
+            raise refusal(errno.ENOENT)
+        if source == target:
+            return
+        there = self.view.resolve(target)
+        if there is not None:
+            self._check_replaceable(node, target, there, replace)
+        if isinstance(node, Folder):
+            if target.startswith(source + b"/") or self.view.key_of(target) is not None:
+                raise refusal(errno.EINVAL)
+            self._folder(source, target)
+        else:
+            self._file(source, node, target)
+        self.writer.touch_folder(parent.path or b"")
+        self.writer.touch_folder(new_parent.path or b"")
+
+    def _check_replaceable(self, node: Node, target: bytes, there: Node, replace: bool) -> None:
+        if not replace:
+            raise refusal(errno.EEXIST)
+        if isinstance(there, Folder) and not isinstance(node, Folder):
+            raise refusal(errno.EISDIR)
+        if isinstance(node, Folder) and not isinstance(there, Folder):
+            raise refusal(errno.ENOTDIR)
+        if isinstance(there, Folder) and any(True for _ in self.view.children(target)):
+            raise refusal(errno.ENOTEMPTY)
+
+    # --- one file -----------------------------------------------------------------------------
+
+    def _file(self, source: bytes, node: Node, target: bytes) -> None:
+        inode = self.view.inodes.get(source)
+        node = self._settled(source, node, inode)
+        replaced = self.view.inodes.get(target)
+        if replaced is not None and replaced.opens:
+            self.view.pin(replaced)
+        with self.workspace.transaction():
+            self._move_file(source, node, target, inode)
+        pending = self.view.pending.pop(target, None)
+        if replaced is not None:
+            self.view.inodes.detach(replaced)
+            if pending is replaced:
+                replaced.node = Pending()
+        if inode is not None:
+            self._follow(inode, source, target, node)
+
+    def _settled(self, source: bytes, node: Node, inode: Inode | None) -> Node:
+        """The node of a file whose buffer, if it has a changed one, is stored first."""
+        if inode is not None and inode.buffer is not None and inode.buffer.dirty:
+            self.writer.commit(inode, final=True)
+            inode.invalid = False
+            settled = self.view.resolve(source)
+            assert settled is not None
+            return settled
+        return node
+
+    def _follow(self, inode: Inode, source: bytes, target: bytes, node: Node) -> None:
+        """The inode goes along with its name; what it says may be said differently there."""
+        buffer = inode.buffer
+        before = buffer.size if buffer is not None else self.view.attributes(inode).size
+        if inode.opens and buffer is None:
+            self.view.pin(inode)
+        self.view.inodes.move(source, target, folder=False)
+        if isinstance(node, Stored) and buffer is not None:
+            self._rebase(inode)
+        if buffer is None and inode.pinned is None and self.view.attributes(inode).size != before:
+            self.view.stale.inodes.add(inode.number)
+
+    def _rebase(self, inode: Inode) -> None:
+        """A buffer over a stored file that became a record stands on the record's text now."""
+        buffer = inode.buffer
+        node = self.view.node(inode)
+        if buffer is not None and isinstance(node, Record):
+            text = self.view.contents(node)
+            buffer.clean(lambda number: text[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES])
+
+    def _move_file(self, source: bytes, node: Node, target: bytes, inode: Inode | None) -> None:
+        """Move one file in the tables. Inside a transaction."""
+        old_key, new_key = self.view.key_of(source), self.view.key_of(target)
+        if isinstance(node, Record):
+            self._move_record(node, source, target, new_key)
+            return
+        assert isinstance(node, Stored)
+        being_written = inode is not None and inode.opens > 0
+        if new_key is None or node.file.kind == "symlink":
+            if new_key is not None:
+                raise refusal(errno.EPERM)
+            self.writer.drop_path(target)
+            self.workspace.files.change(node.file, path=target, error=None)
+        else:
+            self._promote(node.file, target, new_key, keep_draft=old_key is not None or being_written)
+        if old_key is not None and self.workspace.staged.get(old_key) is not None:
+            # A draft lay over a record: the name took the record with it.
+            self.workspace.stage_delete(old_key)
+
+    def _move_record(self, node: Record, source: bytes, target: bytes, new_key: bytes | None) -> None:
+        if new_key is not None:
+            text = self.workspace.edits.text(node.key) if node.verbatim else None
+            self.writer.drop_path(target)
+            self.workspace.stage_cid(new_key, node.cid, text=text, mtime_ns=node.mtime_ns)
+        else:
+            try:
+                data = self.view.contents(node)
+            except MstfsError:
+                # What cannot be read cannot become scratch, and must not be lost by trying.
+                raise refusal(errno.EIO) from None
+            self.writer.drop_path(target)
+            chunks = {
+                number: data[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
+                for number in range((len(data) + CHUNK_BYTES - 1) // CHUNK_BYTES)
+            }
+            mtime_ns = self.view.attributes(self.view.inodes.at(source)).mtime_ns
+            row = self.workspace.files.add(target, "file", mode=self.view.file_mode, mtime_ns=time.time_ns())
+            self.workspace.files.write(row, chunks, len(data), 0, mtime_ns=mtime_ns)
+        self.workspace.stage_delete(node.key)
+
+    def _promote(self, file: StoredFile, target: bytes, key: bytes, *, keep_draft: bool) -> None:
+        """Make an edit of a stored file. `keep_draft`: one that is no record may move as a draft."""
+        text = self.workspace.files.contents(file) if file.size <= RECORD_BYTES else None
+        if text is None:
+            raise refusal(errno.EFBIG)
+        error: str | None = None
+        try:
+            block = self.view.form.parse(text)
+        except RecordError as found:
+            error = str(found)
+            if not keep_draft:
+                raise refusal(errno.EINVAL) from None
+        row = self.workspace.files.get(target)
+        if row is not None:
+            self.workspace.files.remove(row)
+        if error is not None:
+            self.workspace.files.change(file, path=target, error=error)
+            return
+        self.workspace.files.remove(file)
+        self.writer.stage_text(key, target, block, text, file.mtime_ns)
+
+    # --- folders ------------------------------------------------------------------------------
+
+    def _folder(self, source: bytes, target: bytes) -> None:
+        """Move everything below a folder, and the folder itself."""
+        moves = []
+        for path in self._files_below(source):
+            node = self.view.resolve(path)
+            assert node is not None
+            moves.append((path, self._settled(path, node, self.view.inodes.get(path))))
+        with self.workspace.transaction():
+            row = self.workspace.files.get(target)
+            if row is not None:
+                self.workspace.files.remove(row)
+            if self.workspace.files.get(source) is None:
+                self.workspace.files.add(source, "folder", mode=0o755, mtime_ns=time.time_ns())
+            for stored in [self.workspace.files.by_path[source], *self._folders_below(source)]:
+                self.workspace.files.change(stored, path=target + stored.path[len(source) :])
+            for path, node in moves:
+                self._move_file(path, node, target + path[len(source) :], self.view.inodes.get(path))
+        there = self.view.inodes.get(target)
+        if there is not None:
+            self.view.inodes.detach(there)
+        self.view.kept.discard(target)
+        self._move_kept(source, target)
+        self.view.inodes.move(source, target, folder=True)
+        for path, _ in moves:
+            inode = self.view.inodes.get(target + path[len(source) :])
+            if inode is not None:
+                # Text may be shown in another form under a record's name than under a scratch name.
+                self.view.stale.inodes.add(inode.number)
+
+    def _move_kept(self, source: bytes, target: bytes) -> None:
+        for known in [path for path in self.view.kept if path == source or path.startswith(source + b"/")]:
+            self.view.kept.discard(known)
+            self.view.kept.add(target + known[len(source) :])
+
+    def _files_below(self, folder: bytes) -> list[bytes]:
+        found = {path for path in self.view.pending if path.startswith(folder + b"/")}
+        found.update(file.path for file in self.workspace.files.below(folder) if file.kind != "folder")
+        for path, _, _ in self.view.namespace.keys_below(split_path(folder)):
+            found.add(b"/".join(path))
+        return sorted(found)
+
+    def _folders_below(self, folder: bytes) -> list[StoredFile]:
+        return [file for file in self.workspace.files.below(folder) if file.kind == "folder"]

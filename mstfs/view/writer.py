@@ -1,0 +1,400 @@
+"""The write side: open buffers, and what becomes of them on close and fsync.
+
+Refusals are `OSError` with the errno that the program is told.
+"""
+
+import errno
+import logging
+import os
+import time
+
+from mstfs.codec import cid as cids
+from mstfs.errors import MstfsError, RecordError
+from mstfs.limits import NAME_BYTES, RECORD_BYTES, SCRATCH_BYTES
+from mstfs.staging.files import CHUNK_BYTES, StoredFile
+from mstfs.view.buffers import Buffer
+from mstfs.view.control import COMMANDS
+from mstfs.view.inodes import Inode
+from mstfs.view.names import CONTROL
+from mstfs.view.nodes import Command, Control, Folder, Pending, Record, Stored
+from mstfs.view.view import View, join_path
+
+log = logging.getLogger("mstfs")
+
+SPILL_BYTES = 8 << 20
+"""Changed chunks of a scratch file that are held in memory before they are stored."""
+
+UNLINKED_BYTES = 1 << 30
+"""What a file without a name may hold: it lives in memory."""
+
+EMPTY = "the file is empty"
+
+
+def refusal(code: int) -> OSError:
+    """The error that a program is told by its errno."""
+    return OSError(code, os.strerror(code))
+
+
+class Writer:
+    """Changes to a view. Every method either does all of what it says, or nothing and raises."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.workspace = view.workspace
+
+    # --- names --------------------------------------------------------------------------------
+
+    def writable_path(self, parent: Inode, name: bytes) -> bytes:
+        """The path of a name that is to be changed, in a folder that can be changed."""
+        if parent.path is None:
+            raise refusal(errno.ENOENT)
+        if len(name) > NAME_BYTES:
+            raise refusal(errno.ENAMETOOLONG)
+        path = join_path(parent.path, name)
+        if path == CONTROL or (path.startswith(CONTROL + b"/") and parent.path != COMMANDS):
+            raise refusal(errno.EPERM)
+        if self.workspace.read_only and parent.path != COMMANDS:
+            raise refusal(errno.EROFS)
+        return path
+
+    def touch_folder(self, path: bytes) -> None:
+        """A folder's listing changed just now; it stays, even when its last key is gone, until rmdir."""
+        self.view.folder_times[path] = time.time_ns()
+        if path and not path.startswith(CONTROL):
+            self.view.kept.add(path)
+
+    def create(self, parent: Inode, name: bytes, mode: int) -> Inode:
+        """A new, empty, open file. It is in its buffer alone until it is closed or fsynced."""
+        path = self.writable_path(parent, name)
+        if self.view.resolve(path) is not None:
+            raise refusal(errno.EEXIST)
+        inode = self.view.inodes.at(path, Command() if parent.path == COMMANDS else Pending())
+        inode.buffer = Buffer(0, lambda number: b"")
+        inode.buffer.dirty = True
+        inode.mode = mode & 0o777
+        inode.opens += 1
+        inode.lookups += 1
+        self.view.pending[path] = inode
+        self.touch_folder(parent.path or b"")
+        return inode
+
+    def mkdir(self, parent: Inode, name: bytes, mode: int) -> Inode:
+        """A folder: a collection to be, or scratch."""
+        path = self._free_name(parent, name)
+        with self.workspace.transaction():
+            self.workspace.files.add(path, "folder", mode=mode & 0o777, mtime_ns=time.time_ns())
+        inode = self.view.inodes.at(path, Folder())
+        inode.lookups += 1
+        self.touch_folder(parent.path or b"")
+        return inode
+
+    def symlink(self, parent: Inode, name: bytes, target: bytes) -> Inode:
+        """A symbolic link, as scratch."""
+        path = self._free_name(parent, name)
+        with self.workspace.transaction():
+            file = self.workspace.files.add(
+                path, "symlink", mode=0o777, mtime_ns=time.time_ns(), target=target
+            )
+        inode = self.view.inodes.at(path, Stored(file))
+        inode.lookups += 1
+        self.touch_folder(parent.path or b"")
+        return inode
+
+    def _free_name(self, parent: Inode, name: bytes) -> bytes:
+        path = self.writable_path(parent, name)
+        if self.view.resolve(path) is not None:
+            raise refusal(errno.EEXIST)
+        if parent.path == COMMANDS or self.view.key_of(path) is not None:
+            # The name of a record must be a file.
+            raise refusal(errno.EPERM)
+        return path
+
+    def unlink(self, parent: Inode, name: bytes) -> None:
+        """Remove a file's name; those who have it open keep it."""
+        path = self.writable_path(parent, name)
+        node = self.view.resolve(path)
+        if node is None:
+            raise refusal(errno.ENOENT)
+        if isinstance(node, Folder):
+            raise refusal(errno.EISDIR)
+        inode = self.view.inodes.get(path)
+        if not isinstance(node, Command):
+            if inode is not None and inode.opens:
+                self.view.pin(inode)
+            with self.workspace.transaction():
+                self.drop_path(path, keep_contents=inode is not None and inode.opens > 0)
+        self.view.pending.pop(path, None)
+        if inode is not None:
+            inode.node = node
+            self.view.inodes.detach(inode)
+        self.touch_folder(parent.path or b"")
+
+    def drop_path(self, path: bytes, *, keep_contents: bool = False) -> None:
+        """Remove what a file's path names, in every layer. Call inside a transaction."""
+        row = self.workspace.files.get(path)
+        if row is not None:
+            self.workspace.files.remove(row, keep_contents=keep_contents and row.kind == "file")
+        key = self.view.key_of(path)
+        if key is not None and self.workspace.staged.get(key) is not None:
+            self.workspace.stage_delete(key)
+
+    def rmdir(self, parent: Inode, name: bytes) -> None:
+        """Remove an empty folder."""
+        path = self.writable_path(parent, name)
+        node = self.view.resolve(path)
+        if node is None:
+            raise refusal(errno.ENOENT)
+        if not isinstance(node, Folder):
+            raise refusal(errno.ENOTDIR)
+        if any(True for _ in self.view.children(path)):
+            raise refusal(errno.ENOTEMPTY)
+        row = self.workspace.files.get(path)
+        if row is not None:
+            with self.workspace.transaction():
+                self.workspace.files.remove(row)
+        self.view.kept.discard(path)
+        self.view.folder_times.pop(path, None)
+        inode = self.view.inodes.get(path)
+        if inode is not None:
+            inode.node = node
+            self.view.inodes.detach(inode)
+        self.touch_folder(parent.path or b"")
+
+    # --- contents -----------------------------------------------------------------------------
+
+    def open(self, inode: Inode, *, write: bool, truncate: bool) -> None:
+        """Count an open file, and empty it where that is asked for."""
+        node = self.view.node(inode)
+        if isinstance(node, Folder):
+            raise refusal(errno.EISDIR)
+        if (write or truncate) and not isinstance(node, Command):
+            if self.workspace.read_only:
+                raise refusal(errno.EROFS)
+            if isinstance(node, Control) or (isinstance(node, Record) and node.fixed):
+                raise refusal(errno.EPERM)
+        inode.opens += 1
+        if truncate:
+            try:
+                self.buffer(inode, load=False).truncate(0)
+                inode.mtime_ns = time.time_ns()
+            except BaseException:
+                inode.opens -= 1
+                raise
+
+    def buffer(self, inode: Inode, *, load: bool = True) -> Buffer:
+        """The buffer of an inode; a new one lies over what the file says now, or over nothing."""
+        if inode.buffer is not None:
+            return inode.buffer
+        node = self.view.node(inode)
+        if not load:
+            inode.buffer = Buffer(0, lambda number: b"")
+        elif isinstance(node, Stored) and node.file.kind == "file":
+            inode.buffer = self._stored_buffer(node.file)
+        else:
+            data = self.view.contents(node) if node is not None else b""
+            inode.buffer = Buffer(
+                len(data), lambda number: data[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
+            )
+        return inode.buffer
+
+    def _stored_buffer(self, file: StoredFile) -> Buffer:
+        files = self.workspace.files
+        return Buffer(file.size, lambda number: files.read_chunk(file.ident, number))
+
+    def write(self, inode: Inode, offset: int, data: bytes) -> int:
+        """Write into the buffer; a scratch file that grows large is stored as it goes."""
+        end = offset + len(data)
+        self._check_size(inode, end)
+        buffer = self.buffer(inode)
+        buffer.write(offset, data)
+        inode.mtime_ns = time.time_ns()
+        inode.invalid = False
+        if buffer.changed_bytes() > SPILL_BYTES:
+            if inode.path is None:
+                if buffer.changed_bytes() > UNLINKED_BYTES:
+                    raise refusal(errno.ENOSPC)
+            elif not isinstance(inode.node, Command) and self.view.key_of(inode.path) is None:
+                self._store_scratch(inode, buffer)
+        return len(data)
+
+    def _check_size(self, inode: Inode, size: int) -> None:
+        if size <= RECORD_BYTES:
+            return
+        is_record = inode.path is not None and self.view.key_of(inode.path) is not None
+        if is_record or isinstance(inode.node, Command) or size > SCRATCH_BYTES:
+            raise refusal(errno.EFBIG)
+
+    def truncate(self, inode: Inode, size: int) -> None:
+        """Cut or extend a file. Where nobody has it open, no close follows, so it is stored at once."""
+        self._check_size(inode, size)
+        self.buffer(inode, load=size > 0).truncate(size)
+        inode.mtime_ns = time.time_ns()
+        inode.invalid = False
+        if inode.opens == 0:
+            try:
+                self.commit(inode, final=True)
+            finally:
+                self._let_go(inode)
+
+    def set_times(self, inode: Inode, mtime_ns: int) -> None:
+        """Keep a time that was set by hand: with the edit or the stored file, else until unmount."""
+        inode.mtime_ns = mtime_ns
+        if inode.path is None or self.workspace.read_only or (inode.buffer and inode.buffer.dirty):
+            return
+        node = self.view.node(inode)
+        if isinstance(node, Folder):
+            self.view.folder_times[inode.path] = mtime_ns
+            return
+        if isinstance(node, Stored):
+            with self.workspace.transaction():
+                inode.node = Stored(self.workspace.files.change(node.file, mtime_ns=mtime_ns))
+        elif isinstance(node, Record) and node.staged:
+            text = self.workspace.edits.text(node.key) if node.verbatim else None
+            with self.workspace.transaction():
+                self.workspace.edits.stage(node.key, node.cid, mtime_ns, text)
+            inode.node = None
+
+    def set_mode(self, inode: Inode, mode: int) -> None:
+        """Permission bits are kept for scratch; a record has none of its own, and nothing fails."""
+        node = self.view.node(inode)
+        inode.mode = mode & 0o777
+        if isinstance(node, Stored) and not self.workspace.read_only:
+            with self.workspace.transaction():
+                inode.node = Stored(self.workspace.files.change(node.file, mode=mode & 0o777))
+
+    # --- close and fsync ----------------------------------------------------------------------
+
+    def flush(self, inode: Inode) -> None:
+        """A close: stage what is a record, keep what is not. EINVAL where it is a draft."""
+        if inode.buffer is None or isinstance(inode.node, Command):
+            return
+        self.commit(inode, final=False)
+        if inode.invalid:
+            raise refusal(errno.EINVAL)
+
+    def fsync(self, inode: Inode) -> None:
+        """Return once what was written is durable: as an edit, or as a draft."""
+        if isinstance(inode.node, Command):
+            return
+        if inode.buffer is not None:
+            self.commit(inode, final=True)
+        self.workspace.sync()
+
+    def release(self, inode: Inode) -> None:
+        """The last close of an open file is done."""
+        inode.opens -= 1
+        if inode.opens > 0:
+            return
+        try:
+            if inode.buffer is not None and not isinstance(inode.node, Command):
+                self.commit(inode, final=True)
+        finally:
+            self._let_go(inode)
+
+    def _let_go(self, inode: Inode) -> None:
+        """Nobody has the inode open any more: forget its buffer and what was kept for its readers."""
+        buffer, inode.buffer = inode.buffer, None
+        inode.invalid = False
+        if inode.path is None:
+            if isinstance(inode.node, Stored) and not self.workspace.read_only:
+                with self.workspace.transaction():
+                    self.workspace.files.forget(inode.node.file.ident)
+            self.view.inodes.drop_if_unused(inode)
+            return
+        if isinstance(inode.node, Command):
+            return
+        pinned, inode.pinned = inode.pinned, None
+        if pinned is not None or (buffer is not None and self.view.attributes(inode).size != buffer.size):
+            # The kernel knows the text as it was written; from now on the file says something else.
+            self.view.stale.inodes.add(inode.number)
+        self.view.inodes.drop_if_unused(inode)
+
+    def commit(self, inode: Inode, *, final: bool) -> None:
+        """Make an edit, a draft or a scratch file of a buffer.
+
+        A new file that is still empty waits for more, unless this is `final`: a shell closes a copy
+        of the descriptor before it writes the first byte.
+        """
+        buffer = inode.buffer
+        if buffer is None or not buffer.dirty or inode.path is None:
+            return
+        if buffer.size == 0 and not final:
+            return
+        key = self.view.key_of(inode.path)
+        if key is None:
+            self._store_scratch(inode, buffer)
+            return
+        if buffer.size == 0:
+            self._store_draft(inode, buffer, EMPTY)
+            return
+        text = buffer.read(0, buffer.size)
+        try:
+            block = self.view.form.parse(text)
+        except RecordError as error:
+            self._store_draft(inode, buffer, str(error))
+            inode.invalid = True
+            return
+        with self.workspace.transaction():
+            self.stage_text(key, inode.path, block, text, inode.mtime_ns)
+        self.view.pending.pop(inode.path, None)
+        inode.node = None
+        inode.mtime_ns = None
+        inode.invalid = False
+        # The draft that may have lain below is gone: the buffer stands on the text from now on.
+        buffer.clean(lambda number: text[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES])
+
+    def stage_text(self, key: bytes, path: bytes, block: bytes, text: bytes, mtime_ns: int | None) -> None:
+        """Stage a record that was given as text, and drop the draft it was. Call inside a transaction."""
+        row = self.workspace.files.get(path)
+        if row is not None:
+            self.workspace.files.remove(row)
+        current = self.workspace.staged.get(key)
+        if current is not None and self._says(current, text):
+            # What was read is written back: the same record, even where text alone could not tell it.
+            self.workspace.stage_cid(key, current, mtime_ns=mtime_ns)
+            return
+        verbatim = None if self.view.form.render(block) == text else text
+        self.workspace.stage_cid(key, cids.for_block(block), block=block, text=verbatim, mtime_ns=mtime_ns)
+
+    def _says(self, cid: bytes, text: bytes) -> bool:
+        try:
+            return self.view.renderings.get(cid) == text
+        except MstfsError:
+            return False
+
+    def _row(self, inode: Inode) -> StoredFile:
+        assert inode.path is not None
+        row = self.workspace.files.get(inode.path)
+        if row is None:
+            mode = self.view.file_mode if inode.mode is None else inode.mode
+            row = self.workspace.files.add(inode.path, "file", mode=mode, mtime_ns=time.time_ns())
+        return row
+
+    def _store(self, inode: Inode, buffer: Buffer, error: str | None) -> StoredFile:
+        assert inode.path is not None
+        known = self.workspace.files.get(inode.path)
+        chunks: dict[int, bytes | bytearray] = dict(buffer.chunks)
+        if known is None or error is not None:
+            # What lies below the buffer is not in the row: all of it goes in.
+            for number in range((buffer.size + CHUNK_BYTES - 1) // CHUNK_BYTES):
+                if number not in chunks:
+                    chunks[number] = buffer.read(number * CHUNK_BYTES, CHUNK_BYTES)
+        mtime_ns = inode.mtime_ns or time.time_ns()
+        with self.workspace.transaction():
+            row = self._row(inode)
+            kept = min(buffer.base_size, row.size)
+            row = self.workspace.files.write(row, chunks, buffer.size, kept, error=error, mtime_ns=mtime_ns)
+        self.view.pending.pop(inode.path, None)
+        inode.node = Stored(row)
+        inode.mtime_ns = None
+        return row
+
+    def _store_scratch(self, inode: Inode, buffer: Buffer) -> None:
+        row = self._store(inode, buffer, None)
+        files = self.workspace.files
+        buffer.clean(lambda number: files.read_chunk(row.ident, number))
+
+    def _store_draft(self, inode: Inode, buffer: Buffer, error: str) -> None:
+        self._store(inode, buffer, error)
+        buffer.dirty = False
+        log.info("%s is a draft: %s", (inode.path or b"").decode("utf-8", "backslashreplace"), error)

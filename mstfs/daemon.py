@@ -1,0 +1,302 @@
+"""The daemon: opens an archive, mounts it, serves it, publishes and unmounts.
+
+Tricky bits
+    The process that mounts in the background is a fork of the command; it is made before anything is
+    opened. What goes wrong before the mount answers is told through a pipe, with its exit code.
+    DESTROY arrives after the last close, when nothing can be answered any more: what is published then is
+    published by the daemon before it exits.
+"""
+
+import errno
+import json
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mstfs.archive import Archive
+from mstfs.config import Settings
+from mstfs.errors import MountError, MstfsError, OverlayBusy
+from mstfs.repo.signing import SigningKey, load_signing_key, mode_is_private
+from mstfs.view.forms import FORMS
+from mstfs.view.view import View
+
+log = logging.getLogger("mstfs")
+
+BUSY_SECONDS = 10.0
+"""How long a mount waits for the daemon before it to let go of the overlay."""
+
+
+def notify(state: str) -> None:
+    """Tell the service manager. Source: sd_notify(3); does nothing where there is none."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        try:
+            manager.sendto(state.encode(), address)
+        except OSError as error:
+            log.warning("the service manager cannot be told %r: %s", state, error)
+
+
+def check_mountpoint(path: Path, *, nonempty: bool = False) -> None:
+    """Raise MountError, in one sentence, unless something can be mounted on this folder."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise MountError(f"mount point {path} does not exist") from None
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            raise MountError(f"{path} is a dead mount: clear it with `mstfs umount {path}`") from None
+        raise MountError(f"mount point {path} cannot be used: {error.strerror}") from None
+    if not stat.S_ISDIR(found.st_mode):
+        raise MountError(f"mount point {path} is not a folder")
+    if os.path.ismount(path):
+        raise MountError(f"mount point {path} is busy: something is mounted there already")
+    try:
+        if not nonempty and any(path.iterdir()):
+            raise MountError(f"mount point {path} is not empty (-o nonempty mounts over what is there)")
+    except PermissionError:
+        raise MountError(f"mount point {path} cannot be read: permission denied") from None
+    if not os.path.exists("/dev/fuse"):
+        raise MountError("/dev/fuse is missing: load the kernel's fuse module, or give it to this container")
+    if os.geteuid() == 0:
+        try:
+            os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+        except OSError as error:
+            raise MountError(f"/dev/fuse cannot be opened: {error.strerror}") from None
+    elif not os.access(path, os.W_OK):
+        raise MountError(f"mount point {path} is not yours to write to")
+
+
+def _open_archive(settings: Settings) -> Archive:
+    """Open for writing, waiting for a daemon that is just letting go."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return Archive.open(
+                settings.source,
+                mode="read" if settings.read_only else "write",
+                root=settings.root,
+                overlay=settings.overlay,
+                verify="always" if settings.verify == "always" else "once",
+            )
+        except OverlayBusy:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _signer(settings: Settings) -> SigningKey | None:
+    if settings.signing_key is None:
+        return None
+    if not mode_is_private(settings.signing_key):
+        log.warning("signing key %s can be read by others: chmod 600 it", settings.signing_key)
+    return load_signing_key(settings.signing_key)
+
+
+def _mount_options(settings: Settings, archive: Archive) -> set[str]:
+    source = str(settings.source.absolute()).replace("\\", "\\\\").replace(",", "\\,")
+    options = {f"fsname={source}", "subtype=mstfs", "default_permissions", "nosuid", "nodev"}
+    if archive.workspace.read_only:
+        options.add("ro")
+    if settings.allow_other:
+        options.add("allow_other")
+    return options | {option for option in settings.options if option != "nonempty"}
+
+
+def serve(settings: Settings, ready: Callable[[], None]) -> None:
+    """Mount, call `ready`, serve until unmounted or told to end, publish, let go.
+
+    Raises MountError, OverlayError, CarError and their kin where it cannot begin; PublishError and
+    StorageFull where the last publication failed (edits stay staged).
+    """
+    import pyfuse3
+    import trio
+
+    from mstfs.fuse.commands import Commands
+    from mstfs.fuse.operations import Operations
+
+    check_mountpoint(settings.mountpoint, nonempty="nonempty" in settings.options)
+    signer = _signer(settings)
+    with _open_archive(settings) as archive:
+        umask = os.umask(0)
+        os.umask(umask)
+        view = View(archive.workspace, FORMS[settings.form], cache_bytes=settings.cache_bytes, umask=umask)
+        commands = Commands(view, signer, archive.clock_id)
+        operations = Operations(view, commands)
+        view.control.extra = lambda: _about(settings, archive, operations, commands)
+        try:
+            pyfuse3.init(operations, str(settings.mountpoint.absolute()), _mount_options(settings, archive))
+        except RuntimeError as error:
+            raise MountError(
+                f"{settings.mountpoint} cannot be mounted: {error}; the reason stands above if fusermount3 "
+                "gave one (allow_other needs user_allow_other in /etc/fuse.conf, unless you are root)"
+            ) from None
+        try:
+            trio.run(_run, settings, operations, commands, ready)
+        finally:
+            notify("STOPPING=1")
+            pyfuse3.close(unmount=True)
+            _settle(operations)
+            if settings.publish_on_unmount and not archive.workspace.read_only and archive.workspace.edits:
+                from mstfs.publish.plan import publish
+
+                event = publish(archive.workspace, signer, clock_id=archive.clock_id)
+                if event is not None:
+                    log.info("published event %d on unmounting", event.sequence)
+
+
+def _settle(operations: Any) -> None:
+    """Whatever is still in a buffer becomes an edit or a draft: nobody can close it any more."""
+    for inode in list(operations.view.inodes.by_number.values()):
+        if inode.buffer is not None and inode.buffer.dirty and inode.path is not None:
+            try:
+                operations.writer.commit(inode, final=True)
+            except (OSError, MstfsError) as error:
+                log.error("%r was open and could not be kept: %s", inode.path, error)
+
+
+async def _run(settings: Settings, operations: Any, commands: Any, ready: Callable[[], None]) -> None:
+    import pyfuse3
+    import trio
+
+    async def on_signals() -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                log.info("ending on %s", signal.Signals(number).name)
+                pyfuse3.terminate()
+                return
+
+    async def publish_now_and_then() -> None:
+        while True:
+            await trio.sleep(settings.publish_every)
+            if len(operations.view.workspace.edits):
+                try:
+                    await commands.publish()
+                except MstfsError as error:
+                    log.error(
+                        "publishing failed, and is tried again in %g s: %s", settings.publish_every, error
+                    )
+
+    async def feed_watchdog(seconds: float) -> None:
+        while True:
+            notify("WATCHDOG=1")
+            await trio.sleep(seconds)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(on_signals)
+        if settings.publish_every > 0 and not operations.view.workspace.read_only:
+            nursery.start_soon(publish_now_and_then)
+        watchdog = os.environ.get("WATCHDOG_USEC", "")
+        if watchdog.isdigit() and int(watchdog) > 0:
+            nursery.start_soon(feed_watchdog, int(watchdog) / 2e6)
+        nursery.start_soon(_announce, settings, ready)
+        await pyfuse3.main()
+        nursery.cancel_scope.cancel()
+
+
+async def _announce(settings: Settings, ready: Callable[[], None]) -> None:
+    """Say that the mount answers, once it does: the first stat waits for the kernel's handshake."""
+    import trio
+
+    await trio.to_thread.run_sync(os.stat, settings.mountpoint, abandon_on_cancel=True)
+    notify(f"READY=1\nSTATUS={settings.source} on {settings.mountpoint}")
+    ready()
+
+
+def _about(settings: Settings, archive: Archive, operations: Any, commands: Any) -> dict[str, Any]:
+    """What the daemon adds to the status."""
+    return {
+        "source": str(settings.source.absolute()),
+        "overlay": str(archive.overlay_path) if archive.overlay_path is not None else None,
+        "mountpoint": str(settings.mountpoint.absolute()),
+        "pid": os.getpid(),
+        "format": settings.form,
+        "signing": commands.signer.did_key if commands.signer is not None else None,
+        "torn": archive.car.torn if archive.car is not None else None,
+        "errors": operations.errors,
+        "last_publish_error": commands.last_error,
+    }
+
+
+def run_in_background(
+    settings: Settings, log_file: Path | None, exit_code_of: Callable[[BaseException], int]
+) -> tuple[int, str]:
+    """Fork a daemon and wait until its mount answers. Returns an exit code and, if it failed, why."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        code = 70
+        try:
+            os.setsid()
+            code = _child(settings, log_file, write_end, exit_code_of)
+        finally:
+            os._exit(code)
+    os.close(write_end)
+    with os.fdopen(read_end) as pipe:
+        answer = pipe.read()
+    if answer:
+        told = json.loads(answer)
+        if told["ok"]:
+            return 0, ""
+        os.waitpid(pid, 0)
+        return told["code"], told["error"]
+    _, status = os.waitpid(pid, 0)
+    return 70, f"the daemon ended before its mount answered (wait status {status})"
+
+
+def _child(
+    settings: Settings, log_file: Path | None, pipe: int, exit_code_of: Callable[[BaseException], int]
+) -> int:
+    told = False
+
+    def tell(answer: dict[str, Any]) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            os.write(pipe, json.dumps(answer).encode())
+            os.close(pipe)
+            null = os.open(os.devnull, os.O_RDWR)
+            for number in (0, 1, 2):
+                os.dup2(null, number)
+
+    def ready() -> None:
+        tell({"ok": True})
+
+    try:
+        log_to(log_file)
+        os.chdir("/")
+        serve(settings, ready)
+    except BaseException as error:
+        if not isinstance(error, MstfsError):
+            log.exception("the daemon ends on an unexpected error")
+        else:
+            log.error("%s", error)
+        code = exit_code_of(error)
+        tell({"ok": False, "error": str(error) or type(error).__name__, "code": code})
+        return code
+    return 0
+
+
+def log_to(path: Path | None, level: int = logging.INFO) -> None:
+    """Log to a file of mode 0600, or to standard error. Signing keys and contents are never logged."""
+    if path is None:
+        handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    else:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        handler = logging.StreamHandler(os.fdopen(os.open(path, flags, 0o600), "a"))
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(level)
+    log.propagate = False

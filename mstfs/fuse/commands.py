@@ -1,0 +1,125 @@
+"""Commands that reach the daemon through the mount: publish, revert, checkout.
+
+A command is a JSON object with `command` and its arguments, written to a file in `.mstfs/commands`; the
+answer is a JSON object with `ok`, and either the result or `error`. One command runs at a time.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import trio
+
+from mstfs.codec import cid as cids
+from mstfs.errors import MstfsError, Refused
+from mstfs.fuse import kernel_cache
+from mstfs.publish.plan import checkout, make_plan, record_plan
+from mstfs.repo.commit import Signer
+from mstfs.staging.status import status
+from mstfs.view import changes
+from mstfs.view.revert import revert
+from mstfs.view.view import View
+
+log = logging.getLogger("mstfs")
+
+
+class Commands:
+    """Runs commands against one view. `signer` None publishes unsigned commits."""
+
+    def __init__(self, view: View, signer: Signer | None, clock_id: int) -> None:
+        self.view = view
+        self.workspace = view.workspace
+        self.signer = signer
+        self.clock_id = clock_id
+        self.lock = trio.Lock()
+        self.last_error: str | None = None
+        self.by_name: dict[str, Callable[..., Any]] = {
+            "publish": self.publish,
+            "revert": self.revert,
+            "checkout": self.checkout,
+        }
+
+    async def execute(self, request: bytes) -> bytes:
+        """Answer one request; what goes wrong is in the answer."""
+        try:
+            asked = json.loads(request)
+            name = asked.pop("command")
+            if name not in self.by_name:
+                raise Refused(f"no such command: {name}")
+            answer = {"ok": True, **(await self.by_name[name](**asked))}
+        except MstfsError as error:
+            answer = {"ok": False, "error": str(error), "kind": type(error).__name__}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            answer = {"ok": False, "error": f"malformed command: {error}", "kind": "Refused"}
+        return json.dumps(answer).encode()
+
+    async def publish(self, message: str = "") -> dict[str, Any]:
+        """Make a new root of everything staged, and say what it is and which drafts stayed behind."""
+        async with self.lock:
+            try:
+                return await self._publish(message)
+            except MstfsError as error:
+                self.last_error = str(error)
+                log.error("publishing failed: %s", error)
+                raise
+
+    async def _publish(self, message: str) -> dict[str, Any]:
+        workspace = self.workspace
+        previous = workspace.head
+        batch = workspace.edits.batch()
+        # From here on what is edited stays staged, whatever it looks like beside the old head.
+        workspace.planning = True
+        try:
+            plan = await trio.to_thread.run_sync(
+                partial(make_plan, workspace, batch, self.signer, clock_id=self.clock_id)
+            )
+        finally:
+            workspace.planning = False
+        # Atomic from here to `published`: no await, so that no request sees half of it.
+        changes.pin_verbatim(self.view, (edit.key for edit in batch[0]))
+        event, keys = record_plan(workspace, plan, message=message)
+        changes.published(self.view, keys)
+        await kernel_cache.tell(self.view.stale)
+        if event is not None:
+            log.info("published %s as event %d", cids.to_text(workspace.head.root), event.sequence)
+        return {
+            "changed": event is not None,
+            "previous": cids.to_text(previous.root),
+            "root": cids.to_text(workspace.head.root),
+            "kind": workspace.head.kind,
+            "rev": workspace.head.rev,
+            "created": plan.counts[0],
+            "updated": plan.counts[1],
+            "deleted": plan.counts[2],
+            "drafts": status(workspace)["drafts"],
+        }
+
+    async def revert(self, paths: list[str]) -> dict[str, Any]:
+        """Drop what is staged or drafted at and below these paths of the mount."""
+        async with self.lock:
+            reverted = revert(self.view, [path.encode("utf-8", "surrogateescape") for path in paths])
+            await kernel_cache.tell(self.view.stale)
+            return {"reverted": [path.decode("utf-8", "backslashreplace") for path in reverted]}
+
+    async def checkout(self, root: str, force: bool = False) -> dict[str, Any]:
+        """Show an older root and go on from there."""
+        async with self.lock:
+            workspace = self.workspace
+            old = workspace.head
+            wanted = cids.parse(root)
+            before = workspace.history.find(wanted)
+            target = before.data if before is not None else wanted
+            found = await trio.to_thread.run_sync(workspace.tree.diff, old.data, target)
+            if workspace.read_only:
+                raise Refused("the mount is read only")
+            changes.before_switch(self.view, found.changes)
+            event = checkout(workspace, wanted, force=force)
+            changes.switched(self.view, found.changes)
+            await kernel_cache.tell(self.view.stale)
+            return {
+                "root": cids.to_text(workspace.head.root),
+                "previous": cids.to_text(old.root),
+                "sequence": event.sequence,
+            }

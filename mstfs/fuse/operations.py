@@ -1,0 +1,426 @@
+"""pyfuse3's handlers: what the kernel asks, answered by the view.
+
+Source: Linux `fuse(4)` and libfuse's `fuse_lowlevel.h`. Each handler is atomic up to its first `await`: the
+view is synchronous, and nothing else runs in between.
+"""
+
+import errno
+import functools
+import logging
+import os
+import stat
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import pyfuse3
+from pyfuse3 import FileHandleT, FileInfo, FileNameT, FUSEError, InodeT
+
+from mstfs.errors import MstfsError
+from mstfs.fuse import kernel_cache
+from mstfs.fuse.attributes import EntryMaker
+from mstfs.fuse.commands import Commands
+from mstfs.fuse.errnos import errno_of
+from mstfs.limits import NAME_BYTES
+from mstfs.view.inodes import ROOT, Inode
+from mstfs.view.names import CONTROL
+from mstfs.view.nodes import Command, Control, Node
+from mstfs.view.rename import Renamer
+from mstfs.view.view import View, join_path
+from mstfs.view.writer import Writer
+
+log = logging.getLogger("mstfs")
+
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
+
+
+def answered(handler: Handler) -> Handler:
+    """Turn every exception into an errno: an error ends one request and never the mount."""
+
+    @functools.wraps(handler)
+    async def guarded(self: "Operations", *arguments: Any) -> Any:
+        try:
+            return await handler(self, *arguments)
+        except FUSEError:
+            raise
+        except OSError as error:
+            raise FUSEError(errno_of(error)) from None
+        except MstfsError as error:
+            code = errno_of(error)
+            self.failed(handler.__name__, arguments, error, code)
+            raise FUSEError(code) from None
+        except Exception:
+            log.exception("unexpected error in %s%r", handler.__name__, arguments[:2])
+            raise FUSEError(errno.EIO) from None
+
+    return guarded  # type: ignore[return-value]
+
+
+class Listing:
+    """An open folder: a snapshot of its names, taken when it is read from the start."""
+
+    def __init__(self, inode: Inode) -> None:
+        self.inode = inode
+        self.path = inode.path
+        self.entries: list[tuple[bytes, Node | None]] = []
+        self.version = -1
+
+
+class Operations(pyfuse3.Operations):
+    """The handlers of one mount."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+
+    def __init__(self, view: View, commands: Commands) -> None:
+        super().__init__()
+        self.view = view
+        self.writer = Writer(view)
+        self.renamer = Renamer(self.writer)
+        self.commands = commands
+        self.entries = EntryMaker(os.getuid(), os.getgid())
+        self.handles: dict[int, Listing | bytes] = {}
+        self.next_handle = 1
+        self.version = 0
+        self.requests = 0
+        self.errors = 0
+
+    # --- helpers ------------------------------------------------------------------------------
+
+    def failed(self, name: str, arguments: tuple[Any, ...], error: Exception, code: int) -> None:
+        """Count and log a request that failed for a reason of ours."""
+        self.errors += 1
+        inode = self.view.inodes.by_number.get(arguments[0]) if arguments else None
+        path = os.fsdecode(inode.path) if inode is not None and inode.path is not None else "?"
+        level = logging.ERROR if code == errno.EIO else logging.INFO
+        log.log(level, "%s of %s: %s", name, path, error)
+
+    def inode(self, number: int) -> Inode:
+        inode = self.view.inodes.by_number.get(number)
+        if inode is None:
+            raise FUSEError(errno.ESTALE)
+        return inode
+
+    def entry(self, inode: Inode) -> pyfuse3.EntryAttributes:
+        return self.entries.make(self.view.attributes(inode))
+
+    def new_handle(self, item: Listing | bytes) -> FileHandleT:
+        handle = self.next_handle
+        self.next_handle += 1
+        self.handles[handle] = item
+        return FileHandleT(handle)
+
+    def changed(self) -> None:
+        """Something in the namespace changed: listings that are under way look at each name again."""
+        self.version += 1
+
+    # --- look-up and attributes ---------------------------------------------------------------
+
+    @answered
+    async def lookup(
+        self, parent_inode: InodeT, name: FileNameT, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        parent = self.inode(parent_inode)
+        if len(name) > NAME_BYTES:
+            raise FUSEError(errno.ENAMETOOLONG)
+        inode = self.view.lookup(parent, name)
+        if inode is None:
+            if parent.path is None or parent.path.startswith(CONTROL):
+                raise FUSEError(errno.ENOENT)
+            return self.entries.absent
+        return self.entry(inode)
+
+    async def forget(self, inode_list: Any) -> None:
+        for number, count in inode_list:
+            self.view.inodes.forget(number, count)
+
+    @answered
+    async def getattr(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return self.entry(self.inode(inode))
+
+    @answered
+    async def setattr(
+        self,
+        inode: InodeT,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: FileHandleT | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        target = self.inode(inode)
+        node = self.view.node(target)
+        if self.view.workspace.read_only and not isinstance(node, Command):
+            raise FUSEError(errno.EROFS)
+        if isinstance(node, Control):
+            raise FUSEError(errno.EPERM)
+        if fields.update_uid and attr.st_uid != self.entries.uid:
+            raise FUSEError(errno.EPERM)
+        if fields.update_gid and attr.st_gid not in (self.entries.gid, *os.getgroups()):
+            raise FUSEError(errno.EPERM)
+        if fields.update_size:
+            self.writer.truncate(target, attr.st_size)
+            if target.invalid and target.opens == 0:
+                raise FUSEError(errno.EINVAL)
+        if fields.update_mode:
+            self.writer.set_mode(target, stat.S_IMODE(attr.st_mode))
+        if fields.update_mtime:
+            self.writer.set_times(target, attr.st_mtime_ns)
+        entry = self.entry(target)
+        self.view.stale.inodes.discard(target.number)
+        return entry
+
+    @answered
+    async def readlink(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> FileNameT:
+        node = self.view.node(self.inode(inode))
+        if node is None:
+            raise FUSEError(errno.EINVAL)
+        return FileNameT(self.view.contents(node))
+
+    @answered
+    async def access(self, inode: InodeT, mode: int, ctx: pyfuse3.RequestContext) -> bool:
+        # The kernel checks permissions itself (default_permissions); this answer makes it stop asking.
+        raise FUSEError(errno.ENOSYS)
+
+    @answered
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        database = self.view.workspace.database
+        found = os.statvfs(database.path.parent if database is not None else "/")
+        data = pyfuse3.StatvfsData()
+        for name in (
+            "f_bsize",
+            "f_frsize",
+            "f_blocks",
+            "f_bfree",
+            "f_bavail",
+            "f_files",
+            "f_ffree",
+            "f_favail",
+        ):
+            setattr(data, name, getattr(found, name))
+        data.f_namemax = NAME_BYTES
+        return data
+
+    # --- extended attributes ------------------------------------------------------------------
+
+    @answered
+    async def getxattr(self, inode: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        if not name.startswith(b"user.mstfs."):
+            raise FUSEError(pyfuse3.ENOATTR)
+        found = self.view.xattrs(self.inode(inode)).get(name)
+        if found is None:
+            raise FUSEError(pyfuse3.ENOATTR)
+        return found
+
+    @answered
+    async def listxattr(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> list[bytes]:
+        return sorted(self.view.xattrs(self.inode(inode)))
+
+    @answered
+    async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        raise FUSEError(errno.ENOTSUP)
+
+    @answered
+    async def removexattr(self, inode: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        raise FUSEError(errno.ENOTSUP)
+
+    # --- folders ------------------------------------------------------------------------------
+
+    @answered
+    async def opendir(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> FileHandleT:
+        return self.new_handle(Listing(self.inode(inode)))
+
+    @answered
+    async def readdir(self, fh: FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        listing = self.handles[fh]
+        assert isinstance(listing, Listing)
+        if start_id == 0 or listing.version < 0:
+            path = listing.inode.path
+            listing.path = path
+            listing.entries = list(self.view.children(path)) if path is not None else []
+            listing.version = self.version
+        index = start_id
+        while index < 2:
+            name = b"." if index == 0 else b".."
+            if not pyfuse3.readdir_reply(token, name, self._dot(listing, index), index + 1):
+                return
+            index += 1
+        view, entries, make = self.view, listing.entries, self.entries.make
+        folder = listing.path
+        assert folder is not None or not entries
+        while index - 2 < len(entries):
+            name, node = entries[index - 2]
+            index += 1
+            path = join_path(folder or b"", name)
+            inode = view.inodes.get(path)
+            if inode is None or inode.node is None:
+                if node is None or listing.version != self.version:
+                    node = view.resolve(path)
+                if node is None:
+                    continue  # The name went away while the listing was read.
+                inode = view.inodes.at(path, node)
+            if not pyfuse3.readdir_reply(token, FileNameT(name), make(view.attributes(inode)), index):
+                view.inodes.drop_if_unused(inode)
+                return
+            inode.lookups += 1
+
+    def _dot(self, listing: Listing, index: int) -> pyfuse3.EntryAttributes:
+        inode = listing.inode
+        if index == 1 and inode.path:
+            parent = self.view.inodes.get(inode.path.rpartition(b"/")[0])
+            inode = parent if parent is not None else inode
+        return self.entry(inode)
+
+    @answered
+    async def releasedir(self, fh: FileHandleT) -> None:
+        self.handles.pop(fh, None)
+
+    @answered
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        listing = self.handles[fh]
+        assert isinstance(listing, Listing)
+        if self.view.workspace.read_only:
+            return
+        if listing.inode.number != ROOT:
+            self.view.workspace.sync()
+            return
+        result = await self.commands.publish()
+        if result["drafts"]:
+            raise FUSEError(errno.EINVAL)
+
+    @answered
+    async def mkdir(
+        self, parent_inode: InodeT, name: FileNameT, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        self.changed()
+        return self.entry(self.writer.mkdir(self.inode(parent_inode), name, mode & ~ctx.umask))
+
+    @answered
+    async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: pyfuse3.RequestContext) -> None:
+        self.changed()
+        self.writer.rmdir(self.inode(parent_inode), name)
+
+    @answered
+    async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: pyfuse3.RequestContext) -> None:
+        self.changed()
+        self.writer.unlink(self.inode(parent_inode), name)
+
+    @answered
+    async def symlink(
+        self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        self.changed()
+        return self.entry(self.writer.symlink(self.inode(parent_inode), name, target))
+
+    @answered
+    async def link(
+        self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        raise FUSEError(errno.EPERM)
+
+    @answered
+    async def mknod(
+        self, parent_inode: InodeT, name: FileNameT, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        if not stat.S_ISREG(mode):
+            raise FUSEError(errno.EPERM)
+        self.changed()
+        inode = self.writer.create(self.inode(parent_inode), name, mode & ~ctx.umask)
+        self.writer.release(inode)
+        return self.entry(inode)
+
+    @answered
+    async def rename(
+        self,
+        parent_inode_old: InodeT,
+        name_old: FileNameT,
+        parent_inode_new: InodeT,
+        name_new: FileNameT,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        if flags & ~int(pyfuse3.RENAME_NOREPLACE):
+            raise FUSEError(errno.EINVAL)
+        self.changed()
+        self.renamer.rename(
+            self.inode(parent_inode_old),
+            name_old,
+            self.inode(parent_inode_new),
+            name_new,
+            replace=not flags,
+        )
+        await kernel_cache.tell(self.view.stale)
+
+    # --- files --------------------------------------------------------------------------------
+
+    @answered
+    async def create(
+        self, parent_inode: InodeT, name: FileNameT, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[FileInfo, pyfuse3.EntryAttributes]:
+        self.changed()
+        inode = self.writer.create(self.inode(parent_inode), name, mode & ~ctx.umask)
+        is_command = isinstance(inode.node, Command)
+        info = FileInfo(fh=FileHandleT(inode.number), direct_io=is_command, keep_cache=True)
+        return info, self.entry(inode)
+
+    @answered
+    async def open(self, inode: InodeT, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
+        target = self.inode(inode)
+        write = flags & os.O_ACCMODE != os.O_RDONLY
+        self.writer.open(target, write=write, truncate=bool(flags & os.O_TRUNC))
+        node = target.node
+        if isinstance(node, Control) and not node.fixed:
+            # It says something else every time: each open gets a snapshot, past the kernel's cache.
+            target.opens -= 1
+            handle = self.new_handle(self.view.contents(node))
+            return FileInfo(fh=handle, direct_io=True, keep_cache=False)
+        if isinstance(node, Command):
+            return FileInfo(fh=FileHandleT(inode), direct_io=True, keep_cache=False)
+        return FileInfo(fh=FileHandleT(inode), keep_cache=True)
+
+    @answered
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        snapshot = self.handles.get(fh)
+        if snapshot is not None:
+            assert isinstance(snapshot, bytes)
+            return snapshot[off : off + size]
+        return self.view.read(self.inode(fh), off, size)
+
+    @answered
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        return self.writer.write(self.inode(fh), off, buf)
+
+    @answered
+    async def flush(self, fh: FileHandleT) -> None:
+        if fh in self.handles:
+            return
+        inode = self.inode(fh)
+        if isinstance(inode.node, Command):
+            await self._execute(inode)
+            return
+        if inode.buffer is not None:
+            self.changed()
+            self.writer.flush(inode)
+
+    async def _execute(self, inode: Inode) -> None:
+        """A command file was closed: answer what it asks, once."""
+        buffer = inode.buffer
+        if buffer is None or not buffer.dirty or not buffer.size or inode.reply is not None:
+            return
+        buffer.dirty = False
+        self.changed()
+        inode.reply = await self.commands.execute(buffer.read(0, buffer.size))
+
+    @answered
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        if fh not in self.handles:
+            self.changed()
+            self.writer.fsync(self.inode(fh))
+
+    @answered
+    async def release(self, fh: FileHandleT) -> None:
+        if self.handles.pop(fh, None) is not None:
+            return
+        inode = self.inode(fh)
+        if inode.buffer is not None:
+            self.changed()
+        self.writer.release(inode)
+        await kernel_cache.tell(self.view.stale)

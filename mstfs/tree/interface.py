@@ -8,7 +8,7 @@ Keys and CIDs are plain `bytes`. Roots are CIDs of nodes. Every method that read
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from mstfs.errors import BlockError
+from mstfs.errors import BlockError, LimitExceeded, MstfsError, NodeError
 
 
 class Entry(NamedTuple):
@@ -52,8 +52,11 @@ class TreeDiff(NamedTuple):
     deleted: frozenset[bytes]
 
 
-OnMissing = Callable[[BlockError], None]
-"""Called with the error of a subtree's block that could not be had; the subtree is then left out."""
+UNREADABLE = (BlockError, NodeError, LimitExceeded)
+"""What is wrong with a subtree that a listing can leave out."""
+
+OnMissing = Callable[[MstfsError], None]
+"""Called with the error of a subtree that could not be read (`UNREADABLE`); it is then left out."""
 
 
 class Tree(Protocol):
@@ -73,7 +76,7 @@ class Tree(Protocol):
     ) -> list[Entry]:
         """At most `limit` entries in key order whose keys start with `prefix` and are greater than `after`.
 
-        With `on_missing` the listing goes on without the subtrees whose blocks could not be had, and
+        With `on_missing` the listing goes on without the subtrees that could not be read, and
         says so by calling it once for each; without it the first such block is raised.
         """
         ...

@@ -5,8 +5,7 @@ read layer by layer, from the top down, and what they have in common in a layer 
 that hangs below it. What remains is exactly the nodes that only one of the trees has.
 """
 
-from mstfs.errors import LimitExceeded, MissingBlock, MissingBlocks, NodeError
-from mstfs.limits import TREE_HEIGHT
+from mstfs.errors import MissingBlock, MissingBlocks, NodeError
 from mstfs.tree.interface import Change, TreeDiff
 from mstfs.tree.mst.edit import layer_of
 from mstfs.tree.mst.node import Load, MstNode
@@ -20,10 +19,15 @@ def diff(load: Load, a: bytes, b: bytes) -> TreeDiff:
     """
     if a == b:
         return TreeDiff((), frozenset(), frozenset())
-    try:
-        layers = layer_of(load, a), layer_of(load, b)
-    except MissingBlock as error:
-        raise MissingBlocks([error.cid]) from None
+    layers: list[int] = []
+    missing: list[bytes] = []
+    for root in (a, b):
+        try:
+            layers.append(layer_of(load, root))
+        except MissingBlock as error:
+            missing.append(error.cid)
+    if missing:
+        raise MissingBlocks(missing)
     sides = _Side(load, a), _Side(load, b)
     old, new = sides
     for layer in range(max(layers), -1, -1):

@@ -62,9 +62,7 @@ def layer_of(load: Load, root: bytes) -> int:
     raise LimitExceeded(f"the tree is higher than {TREE_HEIGHT} layers")
 
 
-def _merge(
-    load: Load, builder: "Builder", root: bytes, edits: Sequence[Edit], wanted: list[bytes]
-) -> None:
+def _merge(load: Load, builder: "Builder", root: bytes, edits: Sequence[Edit], wanted: list[bytes]) -> None:
     # Hand the old tree with the edits made to the builder. `wanted` are the keys of the edits,
     # `turn` is the next edit. `at` is the gap (link) of the node that comes next, and the key behind it.
     layer = layer_of(load, root)

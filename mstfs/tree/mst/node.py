@@ -5,8 +5,9 @@ Source: https://atproto.com/specs/repository, section "MST Structure". A node is
 """
 
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias, cast
 
 from mstfs.codec import cid as cids
 from mstfs.codec.dag_cbor import decode_node
@@ -35,8 +36,13 @@ class MstNode(NamedTuple):
     links: tuple[bytes | None, ...]
 
 
+_Parts: TypeAlias = tuple[tuple[bytes, ...], tuple[bytes, ...], tuple[bytes | None, ...]]
+
 Load: TypeAlias = Callable[[bytes], MstNode]
 """From the CID of a node to the node; raises BlockError, NodeError or LimitExceeded."""
+
+# The same as `MstNode(*parts)`, without a Python frame for each node that is read.
+_new_node = cast(Callable[[_Parts], MstNode], partial(tuple.__new__, MstNode))
 
 EMPTY = MstNode((), (), (None,))
 """The node of the tree without entries."""
@@ -200,7 +206,7 @@ def _decode_common(data: bytes, raw: Any) -> MstNode | None:
         return None
     if b"".join(parts) != data:
         return None
-    return MstNode(tuple(keys), tuple(values), tuple(links))
+    return _new_node((tuple(keys), tuple(values), tuple(links)))
 
 
 def _decode_careful(cid: bytes, data: bytes, raw: Any, strict: bool) -> MstNode:

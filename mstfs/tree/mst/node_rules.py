@@ -70,7 +70,7 @@ class _Examination:
         if missing:
             self.note(rule, f"{what} has no field {', '.join(missing)}")
         if extra:
-            self.note(rule, f"{what} has the unknown field {ascii(extra[0][:80])}")
+            self.note(rule, f"{what} has the unknown field {extra[0][:80]!a}")
 
     def node(self, fields: dict[str, object]) -> Remains:
         self.fields("node-fields", "the node", fields, "el")
@@ -79,7 +79,7 @@ class _Examination:
         if not isinstance(entries, list):
             if entries is not JUNK:
                 self.note("node-field-type", f"the field e is not a list but {_kind(entries)}")
-            entries = []
+            entries = [JUNK]
         rows = []
         for index, entry in enumerate(entries):
             if self.spelled > SPELLED_BYTES:
@@ -133,7 +133,9 @@ class _Examination:
             return None
         key = previous[:share] + suffix
         self.spelled += len(key)
-        if len(key) > KEY_BYTES:
+        if not key:
+            self.note("key-length", "a key is empty", key)
+        elif len(key) > KEY_BYTES:
             self.note("key-length", f"a key has {len(key)} bytes, {KEY_BYTES} are allowed", key[:KEY_BYTES])
         self.compare(index, share, previous, key)
         self.previous = key

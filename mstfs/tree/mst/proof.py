@@ -22,18 +22,13 @@ Blocks = list[tuple[bytes, bytes]]
 
 
 def prove(blocks: BlockReader, root: bytes, key: bytes) -> Blocks:
-    """The nodes that show what `root` has under `key`, or that it does not have the key."""
+    """The nodes that show what `root` has under `key`, or that it does not have the key.
+
+    For an absent key the path goes down to its gap. `check` could do without the nodes below the
+    layer of the key, other readers cannot.
+    """
     recorder = _Recorder(blocks.get)
-    own = depth_of(key)
-    cid: bytes | None = root
-    for _ in range(TREE_HEIGHT + 1):
-        if cid is None:
-            break
-        keys, _, links = recorder.node(cid)
-        # The layer of the key itself would do as an end too, but other readers go down to the gap.
-        if keys and depth_of(keys[0]) < own:
-            break
-        cid = links[bisect_left(keys, key)]
+    search.get(recorder.node, root, key)
     return recorder.blocks()
 
 

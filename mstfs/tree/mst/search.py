@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeAlias, cast
 
-from mstfs.errors import BlockError, LimitExceeded, NodeError
+from mstfs.errors import LimitExceeded, NodeError
 from mstfs.limits import TREE_HEIGHT
-from mstfs.tree.interface import Entry, OnMissing
+from mstfs.tree.interface import UNREADABLE, Entry, OnMissing
 from mstfs.tree.mst.node import Load, MstNode, decode, depth_of
 
 Run: TypeAlias = tuple[Sequence[bytes], Sequence[bytes]]
@@ -81,13 +81,13 @@ def seek(load: Load, root: bytes, key: bytes, on_missing: OnMissing | None = Non
             return found
         try:
             keys, values, links = load(cid)
-        except BlockError as error:
+            if found is not None and keys and keys[-1] >= found.key:
+                raise NodeError(cid, "key-range", "has keys outside of the gap in its parent")
+        except UNREADABLE as error:
             if on_missing is None:
                 raise
             on_missing(error)
             return found
-        if found is not None and keys and keys[-1] >= found.key:
-            raise NodeError(cid, "key-range", "has keys outside of the gap in its parent")
         at = bisect_left(keys, key)
         if at < len(keys):
             found = Entry(keys[at], values[at])
@@ -166,13 +166,13 @@ def runs(load: Load, root: bytes, start: bytes, on_missing: OnMissing | None) ->
         if cid is not None and cid not in missing:
             try:
                 node = load(cid)
-            except BlockError as error:
+                watch.admit(cid, node, len(stack), low, high)
+            except UNREADABLE as error:
                 if on_missing is None:
                     raise
                 missing.add(cid)
                 on_missing(error)
             else:
-                watch.admit(cid, node, len(stack), low, high)
                 keys, values, links = node
                 at = bisect_left(keys, start) if low < start else 0
                 if any(links):

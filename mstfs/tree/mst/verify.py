@@ -154,9 +154,9 @@ class TreeVerification:
         """A node that the strict reader refused: say why, and go on with what is left of it."""
         cid = place.cid
         remains, defects = node_rules.examine(cid, data)
-        yield from defects or [Defect("node-form", str(error), cid)]
         if remains is None:
             self.complete = False
+            yield from defects
             return
         left, rows, ordered = remains
         self.entries += len(rows)
@@ -164,30 +164,32 @@ class TreeVerification:
         layer = place.layer
         if keys:
             if ordered:
-                yield from _range_defects(place, keys)
+                defects += _range_defects(place, keys)
             depths = [depth_of(key) for key in keys]
             layer, more = _layer_defects(place, keys, depths, max(depths) if layer is None else layer)
-            yield from more
+            defects += more
         elif not rows:
-            yield from _hollow_defects(place, left is not None)
+            defects += _hollow_defects(place, left is not None)
         for row in rows:
             if row.value is not None and (row.value[:4] != LINK_PREFIX or len(row.value) != LINK_BYTES):
-                yield _value_link_defect(cid, row.key)
-        if self._on_entries is not None and rows:
-            yield from self._on_entries(cid, [row.key for row in rows], [row.value for row in rows])
+                defects.append(_value_link_defect(cid, row.key))
         links = [left, *(row.right for row in rows)]
         for link in links:
             if link is not None and (link[:4] != LINK_PREFIX or len(link) != LINK_BYTES):
                 message = "a link to a subtree is not version 1, dag-cbor, sha2-256"
-                yield Defect("node-link-kind", message, cid)
+                defects.append(Defect("node-link-kind", message, cid))
+        yield from defects or [Defect("node-form", str(error), cid)]
+        if self._on_entries is not None and rows:
+            yield from self._on_entries(cid, [row.key for row in rows], [row.value for row in rows])
         yield from self._descend(place, links, _bounds(place, rows, ordered), layer)
 
 
 def _bounds(place: _Place, rows: Sequence[node_rules.Row], ordered: bool) -> list[bytes | None]:
     """The bounds of the children of a defective node: the nearest keys that are known and can be trusted."""
     known = [row.key if ordered else None for row in rows]
-    bounds: list[bytes | None] = [place.low, *known, place.high]
-    return bounds if None not in known else [place.low, *([None] * len(known)), place.high]
+    if None in known:
+        return [place.low, *([None] * len(known)), place.high]
+    return [place.low, *known, place.high]
 
 
 def _value_link_defect(cid: bytes, key: bytes | None) -> Defect:
@@ -226,7 +228,7 @@ def _layer_defects(
 
 
 def _hollow_defects(place: _Place, has_child: bool) -> Iterator[Defect]:
-    """What is wrong with a node without entries: they are allowed as the empty root and in the middle only."""
+    """What is wrong with a node without entries: only the empty root and nodes in the middle may be so."""
     if place.level == 0:
         if has_child:
             yield Defect("bare-root", "the root holds no key, only a link to a subtree", place.cid)

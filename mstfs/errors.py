@@ -43,8 +43,13 @@ class BlockError(MstfsError):
     """A block could not be had. `cid` is its binary CID."""
 
     def __init__(self, cid: bytes, message: str) -> None:
-        super().__init__(f"block {_cid_text(cid)}: {message}")
+        super().__init__(cid, message)
         self.cid = cid
+        self.message = message
+
+    def __str__(self) -> str:
+        # Made when it is read: a layer that lacks a block says so to the next one, a million times.
+        return f"block {_cid_text(self.cid)}: {self.message}"
 
 
 class MissingBlock(BlockError):

@@ -18,8 +18,8 @@ BLOCK_BYTES = 64 << 20
 NODE_BYTES = 8 << 20
 """Bytes in one node of a tree."""
 
-RECORD_BYTES = 8 << 20
-"""Bytes of one record, as DAG-CBOR or as text."""
+RECORD_BYTES = 2 << 20
+"""Bytes of one record, as DAG-CBOR or as text: twice what the largest server takes."""
 
 KEY_BYTES = 8192
 """Bytes in one key; a node that spells a longer one is refused."""

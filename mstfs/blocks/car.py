@@ -164,14 +164,21 @@ class CarFile:
     def _pread(self, cid: bytes, length: int, offset: int) -> bytes:
         try:
             return os.pread(self._fd, length, offset)
-        except (OSError, OverflowError) as error:
-            raise UnreachableBlock(cid, f"{self.path} cannot be read at offset {offset}: {error}") from None
+        except OverflowError:  # a damaged index may name offsets that no file has
+            return b""
+        except OSError as error:
+            reason = f"{self.path} cannot be read at offset {offset}: {error.strerror}"
+            raise UnreachableBlock(cid, reason) from None
 
     # --- the file -----------------------------------------------------------------------------
 
+    def scan(self) -> Scan:
+        """A new pass over the file. When its `sections` are through, it knows what else was found."""
+        return Scan(self._fd, self._frame)
+
     def sections(self) -> Iterator[Section]:
         """Every whole section in file order; nothing is hashed. CarError if the file cannot be read."""
-        return Scan(self._fd, self._frame).sections()
+        return self.scan().sections()
 
     def read_raw(self, data_offset: int, length: int) -> bytes:
         """Bytes of the file, unchecked. CarError if they cannot be read or the file ends before."""

@@ -16,6 +16,7 @@ from mstfs.limits import CAR_HEADER_BYTES
 PRAGMA_V2 = bytes.fromhex("0aa16776657273696f6e02")
 V2_HEADER_END = 51  # pragma, 16 bytes of characteristics, three offsets
 _FIRST_READ = 4096
+_NO_MAP = "not a CAR, or a damaged one: its header is not a map of version and roots"
 
 
 class Frame(NamedTuple):
@@ -56,6 +57,8 @@ def read_at(fd: int, length: int, offset: int) -> bytes:
     """Up to `length` bytes; fewer only at the end of the file. CarError if it cannot be read."""
     try:
         return os.pread(fd, length, offset)
+    except OverflowError:  # an offset of 2**63 or more, which no file has
+        return b""
     except OSError as error:
         raise CarError(f"cannot be read at offset {offset}: {error.strerror}", offset) from None
 
@@ -124,7 +127,7 @@ def parse_header(header: bytes, offset: int = 0) -> tuple[int, tuple[bytes, ...]
         else:
             raise CarError(f"the CAR header has the unexpected key {key[:50]!r}", offset + at)
     if version is None or entries > 2:
-        raise CarError("the CAR header is not a map of version and roots", offset)
+        raise CarError(_NO_MAP, offset)
     if at != len(header):
         raise CarError("the CAR header is followed by other bytes", offset + at)
     if roots is None:
@@ -162,7 +165,7 @@ def _head(header: bytes, at: int, major: int, offset: int) -> tuple[int, int]:
         raise CarError("the CAR header is cut off", offset + at)
     info = header[at] & 0x1F
     if header[at] >> 5 != major or info > 27:
-        raise CarError("the CAR header is not a map of version and roots", offset + at)
+        raise CarError(_NO_MAP, offset + at)
     if info < 24:
         return info, at + 1
     end = at + 1 + (1 << (info - 24))

@@ -34,7 +34,6 @@ from mstfs.blocks.car_format import Frame, read_at
 from mstfs.blocks.car_scan import ROW, Problem, Scan, row_key
 from mstfs.blocks.car_writer import replacing
 from mstfs.codec import cid as cids
-from mstfs.codec.cid import SHA2_256
 
 SUFFIX = ".mstfs-index"
 _MAGIC = b"mstfsix1"
@@ -93,8 +92,9 @@ class CarIndex:
 
     def find(self, cid: bytes) -> Hit | None:
         """The first copy of a block in the file. CidError if the CID is malformed."""
-        if len(cid) == 36 and cid[2:4] == b"\x12\x20":
-            code = SHA2_256
+        if len(cid) == 36 and cid[3] == 32 and cid[0] == 1 and cid[1] < 0x80 and cid[2] < 0x80:
+            # Version 1, one byte of codec, one of hash function, 32 of digest: no need to ask further.
+            code = cid[2]
             key: tuple[int, ...] = _key_words(cid, 4)
         else:
             code, key_bytes = row_key(cids.multihash_of(cid))

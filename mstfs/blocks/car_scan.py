@@ -26,7 +26,6 @@ _WINDOW_MAX = 1 << 20
 _PROBLEMS_MAX = 16
 _NULS = re.compile(rb"\x00+")
 
-_COMMON = frozenset(bytes((1, codec, cids.SHA2_256, 32)) for codec in (cids.RAW, cids.DAG_PB, cids.DAG_CBOR))
 ROW = struct.Struct(">32sQII")
 """An index row, big endian so that rows sort as bytes: key, offset of the CID, `meta`, section length."""
 _META_COMMON = cids.SHA2_256 << 8 | 36
@@ -78,13 +77,27 @@ class Scan:
 
     def sections(self) -> Iterator[Section]:
         """Every whole section. CarError if the file cannot be read."""
+        common = cids.COMMON
         for base, window, limit in self._windows():
-            at = self._next - base
+            at = 0
+            fast_limit = min(limit, len(window) - _SLACK)
             while at < limit:
+                if at < fast_limit:
+                    # The usual shape: a length of two bytes, and a CID of 36.
+                    length, more = window[at], window[at + 1]
+                    start = at + 2
+                    if length >= 0x80 and 0 < more < 0x80 and window[start : start + 4] in common:
+                        following = start + length - 0x80 + (more << 7)
+                        if base + following <= self._end:
+                            data = start + 36
+                            self.blocks += 1
+                            yield Section(base + at, window[start:data], base + data, following - data)
+                            at = following
+                            continue
                 at, section = self._careful(window, at, base)
-                self._next = base + at
                 if section is not None:
                     yield section
+            self._next = base + at
         self._finish()
 
     def rows(self) -> Iterator[list[bytes]]:
@@ -118,7 +131,7 @@ class Scan:
         offsets: list[int] = []
         lengths: list[int] = []
         add_digest, add_offset, add_length = digests.append, offsets.append, lengths.append
-        common = _COMMON
+        common = cids.COMMON
         fast_limit = min(limit, len(window) - _SLACK)
         at = 0
         while at < limit:

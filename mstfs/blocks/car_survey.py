@@ -1,7 +1,7 @@
-"""One pass over a CAR that hashes every block and remembers, in 26 bytes each, where it is and what it is worth.
+"""One pass over a CAR that hashes every block, and remembers where each is and what it is worth.
 
 A verifier must not trust an index that was made earlier, must see duplicates and blocks that nothing links
-to, and must not keep a million CIDs in memory. So it surveys the file itself.
+to, and must not keep a million CIDs in memory. So it surveys the file itself: some 30 bytes a block.
 
 A block is looked up by a keyed hash of its CID. The key is random, so nobody can make two CIDs meet, and the
 CIDs themselves need not be kept. Blocks are matched by multihash, as everywhere; `stored_cid` tells the CID
@@ -33,7 +33,7 @@ PLAIN = 16
 TOLD = 32
 """For the caller: this block's defects were reported already."""
 RESPELLED = 64
-"""It was asked for under a CID that has the same multihash, but is not the one in the file."""
+"""A dag-cbor sha2-256 CID with the same multihash asked for it, and is not the one in the file."""
 
 _WINDOW = 1 << 20
 _BUCKETS = 256
@@ -50,6 +50,8 @@ class CarSurvey(BlockReader):
         """Why the file ends early, as the scan found it."""
         self.padding = 0
         """NUL bytes at the end."""
+        self.end = 0
+        """Where the scan ended: behind sections and padding, or where the file is torn."""
         self.problems: tuple[Problem, ...] = ()
         """What the scan had to skip, the first few."""
         self._car = car
@@ -64,13 +66,15 @@ class CarSurvey(BlockReader):
         return len(self.flags)
 
     def scan(self, look: Callable[[bytes], bool]) -> Iterator[int]:
-        """Read and hash every block; `look(data)` says whether a sound block is plain. Yields counts now and then.
+        """Read and hash every block; `look(data)` says whether a sound block is plain.
+
+        Yields the number of blocks done, every now and then.
 
         CarError if the file cannot be read.
         """
         car, flags, salt = self._car, self.flags, self._salt
         window, base = b"", 0
-        # Not `car.sections()`: what the index remembers of torn ends may come from an older state of the file.
+        # Not `car.sections()`: what an index remembers of torn ends may come from an older state of the file.
         scan = Scan(car._fd, car._frame)
         for offset, cid, data_offset, length in scan.sections():
             start = data_offset - base
@@ -95,6 +99,7 @@ class CarSurvey(BlockReader):
             if not ordinal & 1023:
                 yield ordinal
         self.torn, self.padding, self.problems = scan.torn, scan.padding, tuple(scan.problems)
+        self.end = scan._end
         self._settle()
         yield len(flags)
 
@@ -139,7 +144,7 @@ class CarSurvey(BlockReader):
             ordinal = self.find(b"\x01\x71" + multihash)
             if ordinal < 0:
                 ordinal = self.find(_ODD + multihash)
-            if ordinal >= 0:
+            if ordinal >= 0 and cid[:4] == _COMMON:
                 self.flags[ordinal] |= RESPELLED
         return ordinal
 

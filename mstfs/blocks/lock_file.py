@@ -56,7 +56,7 @@ class LockFile:
         return os.pread(self.descriptor, length, 0)
 
     def tighten(self) -> None:
-        """Take away what others may do with the file and what stands beside it (after a careless copy)."""
+        """Make the file and its side files private, whatever a copy or a strange umask made of them."""
         try:
             if stat.S_IMODE(os.fstat(self.descriptor).st_mode) != _MODE:
                 os.fchmod(self.descriptor, _MODE)
@@ -99,15 +99,13 @@ class LockFile:
             )
 
     def _open(self) -> int:
-        # O_NONBLOCK: opening a FIFO or a device must not hang.
+        # O_NONBLOCK: opening a device must not hang.
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
             try:
                 descriptor = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, _MODE)
             except FileExistsError:
                 return os.open(self.path, flags)
-            # A strange umask may have taken away even the owner's rights.
-            os.fchmod(descriptor, _MODE)
             self.created = True
             return descriptor
         except OSError as error:

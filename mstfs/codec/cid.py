@@ -30,8 +30,8 @@ DAG_CBOR = 0x71
 DIGEST_BYTES_MIN = 16
 """A shorter digest is no proof of content: 64 bits can be collided on one machine."""
 
-# The first four bytes of nearly every CID: version 1, codec, sha2-256, 32 bytes of digest.
-_COMMON = frozenset(bytes((1, codec, SHA2_256, 32)) for codec in (RAW, DAG_PB, DAG_CBOR))
+COMMON = frozenset(bytes((1, codec, SHA2_256, 32)) for codec in (RAW, DAG_PB, DAG_CBOR))
+"""The first four bytes of nearly every CID; 32 bytes of digest follow."""
 _PREFIXES = {codec: bytes((1, codec, SHA2_256, 32)) for codec in (RAW, DAG_PB, DAG_CBOR)}
 _V0 = b"\x12\x20"
 _sha256 = hashlib.sha256
@@ -62,7 +62,7 @@ def split(data: Buffer, offset: int) -> int:
     CidError if it is malformed, cut off, or longer than `limits.CID_BYTES`.
     """
     head = bytes(data[offset : offset + 4])
-    if head in _COMMON and offset + 36 <= len(data):
+    if head in COMMON and offset + 36 <= len(data):
         return offset + 36
     if head[:2] == _V0:
         end = offset + 34
@@ -86,7 +86,7 @@ def split(data: Buffer, offset: int) -> int:
 
 def check(cid: bytes) -> None:
     """CidError unless the bytes are exactly one well-formed CID."""
-    if len(cid) == 36 and cid[:4] in _COMMON:
+    if len(cid) == 36 and cid[:4] in COMMON:
         return
     if split(cid, 0) != len(cid):
         raise CidError("a CID is followed by other bytes")
@@ -99,14 +99,14 @@ def codec_of(cid: bytes) -> int:
 
 def multihash_of(cid: bytes) -> bytes:
     """Hash code, digest length and digest: what blocks are matched by."""
-    if len(cid) == 36 and cid[:4] in _COMMON:
+    if len(cid) == 36 and cid[:4] in COMMON:
         return cid[2:]
     return cid[_parts(cid)[1] :]
 
 
 def hash_of(cid: bytes) -> tuple[int, bytes]:
     """The code of the hash function, and the digest."""
-    if len(cid) == 36 and cid[:4] in _COMMON:
+    if len(cid) == 36 and cid[:4] in COMMON:
         return SHA2_256, cid[4:]
     _, position = _parts(cid)
     try:
@@ -133,7 +133,7 @@ def _parts(cid: bytes) -> tuple[int, int]:
 
 def identity_data(cid: bytes) -> bytes | None:
     """The content that an identity CID carries in itself, or None for every other CID."""
-    if len(cid) == 36 and cid[:4] in _COMMON:
+    if len(cid) == 36 and cid[:4] in COMMON:
         return None
     code, digest = hash_of(cid)
     return digest if code == IDENTITY else None
@@ -213,7 +213,7 @@ def matches(cid: bytes, data: bytes) -> bool:
     A truncated digest is compared by its length. CidError if the CID proves nothing: an unknown
     or broken hash function (sha1), or a digest of the wrong length.
     """
-    if len(cid) == 36 and cid[:4] in _COMMON:
+    if len(cid) == 36 and cid[:4] in COMMON:
         return _sha256(data).digest() == cid[4:]
     code, digest = hash_of(cid)
     if code == IDENTITY:

@@ -77,7 +77,7 @@ def decode_node(data: bytes) -> Any:
     """The value of a tree node, as fast as can be. CborError if it cannot be read.
 
     Links come as plain bytes, like byte strings, and numbers need not be minimal: the caller must
-    encode the node again and compare.
+    encode the node again and compare. The float minus zero, which no tree node holds, is refused.
     """
     if len(data) > _PLAIN_NODE_BYTES:
         _check_reservations(data)

@@ -39,6 +39,9 @@ class Junk:
 
 JUNK: Final = Junk()
 
+_ITEMS_MAX = 1 << 21
+"""Values that are read before the reader gives up: its work is diagnosis, and Python is slow."""
+
 _BREAK: Final = Junk()
 _OPENED: Final = Junk()
 _FLOATS = {25: ">e", 26: ">f", 27: ">d"}
@@ -57,14 +60,15 @@ class _Frame:
         self.value = value
         self.left = left
         self.at_key = True
-        self.key = ""
+        self.key: str | None = None
         self.last: tuple[int, bytes] | None = None
 
 
 def read(data: bytes) -> Reading:
-    """Read one CBOR item. Never raises; what cannot be read at all is `JUNK`.
+    """Read one CBOR item. Never raises; what cannot be read at all, or is too long to bother, is `JUNK`.
 
-    Links become `Link`, other tags fall away, floats stay floats. Of two equal map keys the first counts.
+    Links become `Link`, other tags fall away, floats stay floats. Of two equal map keys the first counts,
+    and what stands under a key that is not text is left out.
     """
     reader = _Reader(data)
     try:
@@ -93,7 +97,7 @@ class _Reader:
 
     def run(self) -> object:
         stack: list[_Frame] = []
-        while True:
+        for _ in range(_ITEMS_MAX):
             value = self._item(stack)
             if value is _OPENED:
                 if stack[-1].left:
@@ -114,6 +118,7 @@ class _Reader:
                 if value is _BREAK:
                     raise self.give_up("cbor-malformed", self.at - 1, "a break stands where a value must")
                 return value
+        raise _Unreadable
 
     def _add(self, frame: _Frame, value: object) -> None:
         if frame.left > 0:
@@ -124,14 +129,15 @@ class _Reader:
             self._key(frame, value)
             frame.at_key = False
         else:
-            frame.value.setdefault(frame.key, value)
+            if frame.key is not None:
+                frame.value.setdefault(frame.key, value)
             frame.at_key = True
 
     def _key(self, frame: _Frame, value: object) -> None:
         assert isinstance(frame.value, dict)
         if not isinstance(value, str):
             self.depart("cbor-map-key", self.at, "a map key is not text")
-            frame.key = f"(key {len(frame.value)})"
+            frame.key = None
             return
         spelled = value.encode("utf-8", "surrogateescape")
         rank = (len(spelled), spelled)
@@ -182,6 +188,9 @@ class _Reader:
                 return self._link(start)
             else:
                 self.depart("cbor-link", start, "a link is not a byte string")
+                if self.at < len(self.data) and self.data[self.at] >> 5 == 3:
+                    self._item(stack)
+                    return JUNK
             # What such a tag stands before is read as if the tag were not there.
         if major == 7:
             return self._simple(start, info, argument)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from mstfs.blocks.sqlite import Database
 from mstfs.codec import dag_cbor
 from mstfs.codec.cid import Link
-from mstfs.errors import OverlayDamaged
+from mstfs.errors import MstfsError, OverlayDamaged
 
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS events (
@@ -32,6 +32,9 @@ SCHEMA = (
         hash BLOB NOT NULL
     )""",
 )
+
+# A TID in the language of SQLite's GLOB.
+_TID = "[2-7a-j]" + "[2-7a-z]" * 12
 
 COLUMNS = "sequence, previous, kind, root, data, rev, time_ns, created, updated, deleted, message, hash"
 
@@ -56,6 +59,13 @@ class Event(NamedTuple):
         """sha-256 of the canonical form of every other field."""
         fields = [*self[:3], Link(self.root), Link(self.data), *self[5:-1]]
         return hashlib.sha256(dag_cbor.encode(fields)).digest()
+
+    def is_intact(self) -> bool:
+        """Whether the hash is right; it cannot be where a field is not of its type."""
+        try:
+            return self.hash == self.computed_hash()
+        except (MstfsError, TypeError, ValueError):
+            return False
 
 
 class History:
@@ -92,10 +102,13 @@ class History:
                 yield Event(*row)
 
     def last_rev(self) -> str | None:
-        """The greatest rev that was ever published here: the next one must be greater."""
+        """The greatest rev (of those that are TIDs) that was ever a head here: the next one must be greater."""
         if self.database is None:
             return None
-        return self.database.execute("SELECT max(rev) FROM events", ())[0][0]  # type: ignore[no-any-return]
+        found: str | None = self.database.execute(f"SELECT max(rev) FROM events WHERE rev GLOB '{_TID}'")[0][
+            0
+        ]
+        return found
 
     def append(
         self,
@@ -123,7 +136,7 @@ class History:
         """Walk the whole chain. Raises OverlayDamaged naming the first event that breaks it."""
         newer: Event | None = None
         for event in self.events():
-            if event.hash != event.computed_hash():
+            if not event.is_intact():
                 raise OverlayDamaged(f"history event {event.sequence} was changed after it was written")
             if newer is not None and (newer.previous != event.hash or newer.sequence != event.sequence + 1):
                 raise OverlayDamaged(f"history event {newer.sequence} does not follow event {event.sequence}")

@@ -21,8 +21,9 @@ from mstfs.repo import record_rules, record_text
 from mstfs.repo.record_rules import INT_MIN
 from mstfs.tree.defect import Defect
 
-_INDENTED = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-_PLAIN = orjson.OPT_APPEND_NEWLINE
+_INDENTED = orjson.OPT_INDENT_2
+_PLAIN = 0
+_CONTAINERS = frozenset((dict, list))
 _SMALL_BYTES = 16 << 10
 _INDENT_BYTES = 32 << 20
 
@@ -51,11 +52,16 @@ def render(block: bytes) -> bytes:
         fast = _LINK_V0 not in block
         value = dag_cbor.decode_json_form(block) if fast else _json_form(dag_cbor.decode(block))
         option = _INDENTED if len(block) <= _SMALL_BYTES else _layout(value)
-        return orjson.dumps(value, option=option)
+        return _text(value, option)
     except (CborError, TypeError):
         # The fast decoder refuses floats and literal "$link" maps, orjson integers below 64 bits.
         value = _json_form(dag_cbor.decode(block))
-        return orjson.dumps(value, option=_layout(value))
+        return _text(value, _layout(value))
+
+
+def _text(value: object, option: int) -> bytes:
+    # The sum is a new object of just the right size; orjson's own keeps the room that it grew in.
+    return orjson.dumps(value, option=option) + b"\n"
 
 
 def _layout(value: object) -> int:
@@ -69,7 +75,7 @@ def _layout(value: object) -> int:
             if total > _INDENT_BYTES:
                 return _PLAIN
             members = item.values() if isinstance(item, dict) else item
-            stack.extend([(child, depth + 1) for child in members if isinstance(child, dict | list)])
+            stack.extend([(child, depth + 1) for child in members if type(child) in _CONTAINERS and child])
     return _INDENTED
 
 

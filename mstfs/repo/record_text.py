@@ -256,4 +256,5 @@ class _Reader:
 
 
 def _show(text: str) -> str:
-    return ascii(text if len(text) <= 60 else text[:57] + "...")
+    # `repr` escapes what could steer a terminal, and leaves letters of all languages readable.
+    return repr(text if len(text) <= 60 else text[:57] + "...")

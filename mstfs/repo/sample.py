@@ -37,11 +37,12 @@ ODD_RECORD_KEYS = (
 """Record keys that the syntax allows and that a file system may stumble over."""
 
 _WORDS = """
-morning light over the harbour again and nobody awake to see it except two gulls arguing about a chip I finally
-fixed the sourdough starter recipe thanks to everyone who wrote anyone else seeing slow timelines today or just me
-train delayed reading on the platform this book gets better every chapter new release is out please test it hello
-Grüße aus Köln ça va très bien mañana será otro día доброе утро друзья καλημέρα おはようございます 今日はいい天気 안녕하세요
-🌊 🚲 ☕ 🧵 🪴 🎉 👩‍🚀 https://example.org/read?id=42&lang=en #photography @friend.example.net lol no really
+morning light over the harbour again and nobody awake to see it except two gulls arguing about a chip
+finally fixed my sourdough starter thanks to everyone who wrote anyone else seeing slow timelines today
+train delayed so I am reading on the platform and this book gets better every chapter new release is out
+please test it hello Grüße aus Köln ça va très bien mañana será otro día доброе утро друзья καλημέρα
+おはようございます 今日はいい天気 안녕하세요 🌊 🚲 ☕ 🧵 🪴 🎉 👩\u200d🚀 #photography @friend.example.net lol
+https://example.org/read?id=42&lang=en
 """.split()  # noqa: SIM905
 
 _START = datetime(2023, 4, 1, 8, 0, tzinfo=UTC)
@@ -51,7 +52,7 @@ _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 
 @dataclass(frozen=True)
 class SampleInfo:
-    """What was made. `root` is the CID of the commit, `data` that of the tree, `size` the bytes of the CAR."""
+    """What was made. `root` is the CID of the commit, `data` of the tree; `size` counts bytes of the CAR."""
 
     did: str
     did_key: str
@@ -139,7 +140,6 @@ def _ordered(
     blocks = dict([commit])
     for cid, node in stream:
         blocks[cid] = records[cid] if node is None else node
-    # Nearly all CIDs differ in their digests alone, where base32 keeps the order of the bytes but for the digits.
     by_text = sorted(blocks, key=cids.to_text, reverse=True)
     if order == "shuffled":
         Random(f"order of the blocks of {seed}").shuffle(by_text)

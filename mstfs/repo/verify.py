@@ -6,8 +6,9 @@ at in file order (`mstfs.blocks.car_survey`), the tree is walked from its root, 
 is counted.
 
 Rules of this module: `car-torn` (the file ends inside a section, or goes on with something that is none),
-`section-cid`, `car-padding`, `car-header`, `car-root-count`, `missing-block`, `block-hash`, `block-hash-unknown` (a CID that
-proves nothing), `section-codec` (the bytes are there, but under another CID), `root-kind`, `key-syntax`.
+`section-cid`, `car-padding`, `car-header`, `car-root-count`, `missing-block`, `block-hash`,
+`block-hash-unknown` (a CID that proves nothing), `section-codec` (the bytes are there, but under another
+CID), `root-kind`, `key-syntax`.
 The others stand in `tree.mst.verify`, `tree.mst.node_rules`, `verify_commit`, `verify_record` and
 `codec.lenient`. Blocks that nothing links to and blocks that stand twice are counted, not reported.
 """
@@ -20,6 +21,7 @@ from mstfs.blocks.car_survey import BAD, COPY, LINKED, PLAIN, RESPELLED, TOLD, U
 from mstfs.codec import cid as cids
 from mstfs.codec import lenient
 from mstfs.errors import BlockError, CidError, Refused, SyntaxRuleError
+from mstfs.limits import RECORD_BYTES
 from mstfs.repo import signing, syntax, verify_commit, verify_record
 from mstfs.repo.verify_commit import SignatureState
 from mstfs.tree.defect import Defect
@@ -28,8 +30,10 @@ from mstfs.tree.mst.verify import TreeVerification, block_defect
 DEFECTS_KEPT = 10_000
 """Defects that a report holds; the rest is only counted."""
 
+_COMMIT_FIELDS = frozenset(("did", "version", "data", "rev", "sig"))
+
 Progress = Callable[[int, int], None]
-"""Called now and then with steps done and steps in all: each block is one step when it is hashed, one later."""
+"""Called now and then with steps done and steps in all: a block is one step when it is hashed, one later."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def verify_repository(
 ) -> Report:
     """Verify, and collect the defects in the report. Arguments and errors as for `Verification`."""
     verification = Verification(car, root, key, progress=progress, allow_unsigned=allow_unsigned)
-    kept = []
+    kept: list[Defect] = []
     for defect in verification:
         if len(kept) < DEFECTS_KEPT:
             kept.append(defect)
@@ -168,9 +172,11 @@ class Verification:
         self._step(self._total)
 
     def _step(self, done: int) -> None:
-        if self._progress is not None and (done >= self._done + 1024 or done == self._total):
+        done = min(done, self._total)
+        enough = min(self._done + 1024, self._total)
+        if self._progress is not None and done >= enough and done > self._done:
             self._done = done
-            self._progress(done, max(self._total, done))
+            self._progress(done, self._total)
 
     def _from_root(self, root: bytes) -> Iterator[Defect]:
         try:
@@ -184,9 +190,12 @@ class Verification:
             self._complete = False
             yield Defect("block-hash-unknown", str(error), root)
             return
+        if len(block) > RECORD_BYTES:
+            yield Defect("root-kind", f"the root has {len(block)} bytes, too many for a commit or node", root)
+            return
         reading = lenient.read(block)
         fields = reading.value if isinstance(reading.value, dict) else {}
-        if "did" in fields and ("data" in fields or "version" in fields):
+        if len(_COMMIT_FIELDS.intersection(fields)) > 1 and "$type" not in fields:
             for departure in reading.departures:
                 yield Defect(departure.rule, f"the commit is not canonical: {departure.message}", root)
             self._commit = verify_commit.examine(root, fields, self._key)
@@ -251,7 +260,8 @@ class Verification:
         survey.flags[ordinal] = flags | LINKED | TOLD
         if flags & (BAD | UNPROVEN):
             self._complete = False
-            yield Defect("block-hash", survey.flaw(ordinal), cid, key)
+            rule = "block-hash" if flags & BAD else "block-hash-unknown"
+            yield Defect(rule, survey.flaw(ordinal), cid, key)
         elif not flags & TOLD:
             # A block that many keys name is taken apart once.
             for defect in verify_record.defects(survey.data(ordinal)):
@@ -263,14 +273,13 @@ class Verification:
         for ordinal, flags in enumerate(survey.flags):
             if flags & (BAD | UNPROVEN) and not flags & TOLD:
                 rule = "block-hash" if flags & BAD else "block-hash-unknown"
-                yield Defect(
-                    rule, survey.flaw(ordinal), survey.stored_cid(ordinal), None, survey.offset(ordinal)
-                )
-            if flags & RESPELLED:
+                message = survey.flaw(ordinal)
+            elif flags & RESPELLED:
+                rule = "section-codec"
                 message = "links name this block with another codec than the CID in the file"
-                yield Defect(
-                    "section-codec", message, survey.stored_cid(ordinal), None, survey.offset(ordinal)
-                )
+            else:
+                continue
+            yield Defect(rule, message, survey.stored_cid(ordinal), None, survey.offset(ordinal))
 
     def _frame_defects(self) -> Iterator[Defect]:
         """What the scan found between the blocks and at the end."""
@@ -280,11 +289,10 @@ class Verification:
             rule = "section-cid" if car.read_raw(offset, 1) != b"\0" else "car-padding"
             yield Defect(rule, reason, offset=offset)
         if survey.padding:
-            yield Defect(
-                "car-padding", f"{survey.padding} NUL bytes at the end", offset=car.size - survey.padding
-            )
+            message = f"{survey.padding} NUL bytes at the end"
+            yield Defect("car-padding", message, offset=survey.end - survey.padding)
         if survey.torn is not None:
-            yield Defect("car-torn", survey.torn)
+            yield Defect("car-torn", survey.torn, offset=survey.end)
 
 
 def _key_defect(node: bytes, key: bytes) -> Defect:

@@ -1,0 +1,1 @@
+"""Tests of the units, and of mstfs under a booted systemd."""

@@ -1,0 +1,15 @@
+"""Builds the one C file, which is optional: without a compiler or libfuse's headers mstfs works without it."""
+
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=[
+        Extension(
+            "mstfs.fuse.inode_handles_wrapper",
+            sources=["mstfs/fuse/inode_handles.c"],
+            include_dirs=["/usr/include/fuse3", "/usr/local/include/fuse3"],
+            define_macros=[("_FILE_OFFSET_BITS", "64")],
+            optional=True,
+        )
+    ]
+)

@@ -1,4 +1,4 @@
-"""Builds the one C file, which is optional: without a compiler or libfuse's headers mstfs works without it."""
+"""Builds the one C file. It is optional: without a compiler or libfuse's headers mstfs works without it."""
 
 from setuptools import Extension, setup
 

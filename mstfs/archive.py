@@ -22,7 +22,7 @@ from mstfs.blocks.overlay import OverlayBlocks
 from mstfs.blocks.sqlite import Database
 from mstfs.blocks.sqlite_blocks import SqliteBlocks
 from mstfs.codec import cid as cids
-from mstfs.errors import MissingBlock, OverlayError, OverlayMismatch
+from mstfs.errors import FormatError, MissingBlock, OverlayError, OverlayMismatch, Refused
 from mstfs.publish import export
 from mstfs.publish.plan import publish
 from mstfs.repo import history, record
@@ -54,6 +54,8 @@ def overlay_places(car: CarFile) -> list[Path]:
 def is_overlay(path: Path) -> bool:
     """True if the file is an SQLite database (whether it is one of ours is found out on opening)."""
     try:
+        if not path.is_file():
+            return False  # To open a pipe would be to wait for whoever writes to it.
         with path.open("rb") as file:
             return file.read(16) == b"SQLite format 3\0"
     except OSError:
@@ -95,7 +97,7 @@ class Archive(MutableMapping[str, dict[str, Any]]):
             car = closing.enter_context(CarFile.open(path, verify=verify))
             database: Database | None = None
             if mode != "car":
-                database = _open_overlay(car, Path(overlay) if overlay is not None else None, mode)
+                database = _open_overlay(car, Path(overlay) if overlay is not None else None, mode, root)
                 if database is not None:
                     closing.callback(database.close)
             workspace = _workspace(car, database, mode, root)
@@ -139,7 +141,8 @@ class Archive(MutableMapping[str, dict[str, Any]]):
 
     def block(self, key: str) -> bytes:
         """The DAG-CBOR block of a record. KeyError if there is no such key."""
-        cid = self.workspace.staged.get(key.encode())
+        spelled = _spelled(key)
+        cid = self.workspace.staged.get(spelled) if spelled is not None else None
         if cid is None:
             raise KeyError(key)
         return self.workspace.blocks.get(cid)
@@ -149,17 +152,20 @@ class Archive(MutableMapping[str, dict[str, Any]]):
         return record.render(self.block(key)).decode()
 
     def __setitem__(self, key: str, value: Mapping[str, Any]) -> None:
-        check_key(key.encode())
-        self.workspace.stage_record(key.encode(), record.from_value(value))
+        spelled = key.encode("utf-8", "replace")
+        check_key(spelled)
+        self.workspace.stage_record(spelled, record.from_value(value))
 
     def __delitem__(self, key: str) -> None:
-        if key not in self:
+        spelled = _spelled(key)
+        if spelled is None or self.workspace.staged.get(spelled) is None:
             raise KeyError(key)
         with self.workspace.transaction():
-            self.workspace.stage_delete(key.encode())
+            self.workspace.stage_delete(spelled)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self.workspace.staged.get(key.encode()) is not None
+        spelled = _spelled(key) if isinstance(key, str) else None
+        return spelled is not None and self.workspace.staged.get(spelled) is not None
 
     def __iter__(self) -> Iterator[str]:
         return self.under("")
@@ -167,7 +173,8 @@ class Archive(MutableMapping[str, dict[str, Any]]):
     def under(self, prefix: str) -> Iterator[str]:
         """Keys that start with `prefix`, in order; a collection is `collection/`."""
         after: bytes | None = None
-        while page := self.workspace.staged.page(prefix.encode(), after, 1024):
+        spelled = _spelled(prefix)
+        while spelled is not None and (page := self.workspace.staged.page(spelled, after, 1024)):
             for key, _ in page:
                 yield key.decode("utf-8", "surrogateescape")
             after = page[-1].key
@@ -201,11 +208,23 @@ class Archive(MutableMapping[str, dict[str, Any]]):
     ) -> int:
         """Write a CARv1 with what the head (or `root`) reaches, in streamable order; returns its bytes.
 
-        With `since`, only blocks that this older root does not reach.
+        With `since`, only blocks that this older root does not reach. Refused where the target is the CAR or
+        the overlay itself.
         """
+        for own in (self.car.path if self.car is not None else None, self.overlay_path):
+            if own is not None and os.path.exists(target) and os.path.samefile(own, target):
+                raise Refused(f"{target} is part of this archive: export to another file")
         head = self.head if root is None else read_head(self.workspace.blocks, root)
         base = None if since is None else read_head(self.workspace.blocks, since)
         return export.export_car(self.workspace, head, Path(target), since=base)
+
+
+def _spelled(key: str) -> bytes | None:
+    """The bytes of a key as iteration shows it; None for a text that stands for no bytes."""
+    try:
+        return key.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return None
 
 
 def _car_of(overlay: Path) -> Path:
@@ -221,22 +240,34 @@ def _car_of(overlay: Path) -> Path:
     raise OverlayError(f"{overlay} belongs to {recorded}, which is not there any more")
 
 
-def _open_overlay(car: CarFile, given: Path | None, mode: Mode) -> Database | None:
+def _open_overlay(car: CarFile, given: Path | None, mode: Mode, root: bytes | None) -> Database | None:
     """The overlay's database, made if the mode is "write"; None where there is none to read."""
-    if mode == "read":
-        if given is not None:
-            return _checked(car, Database.open(given, read_only=True))
-        for place in overlay_places(car):
-            if place.exists():
-                return _checked(car, Database.open(place, read_only=True))
-        return None
     if given is not None:
-        return _checked(car, Database.open(given, schema=SCHEMA))
-    beside, state = overlay_places(car)
-    if beside.exists() or (os.access(car.path.parent, os.W_OK) and not state.exists()):
-        return _checked(car, Database.open(beside, schema=SCHEMA))
-    state.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return _checked(car, Database.open(state, schema=SCHEMA))
+        place = given
+    else:
+        beside, state = overlay_places(car)
+        elsewhere = state.exists() or not os.access(car.path.parent, os.W_OK)
+        place = state if elsewhere and not beside.exists() else beside
+    if mode == "read":
+        if given is None and not place.exists():
+            return None
+        return _checked(car, Database.open(place, read_only=True))
+    if not place.exists():
+        _first_head(car, car, root)  # Before anything is made: an overlay begins at a root that can be read.
+        if given is None:
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return _checked(car, Database.open(place, schema=SCHEMA))
+
+
+def _first_head(car: CarFile, blocks: BlockReader, root: bytes | None) -> Head:
+    """Where a CAR without a history begins."""
+    try:
+        return read_head(blocks, root) if root is not None else choose_root(blocks, car.roots)
+    except MissingBlock as error:
+        raise MissingBlock(error.cid, f"the root is not in {car.path}") from error
+    except (Refused, FormatError) as error:
+        kind = Refused if isinstance(error, Refused) else FormatError
+        raise kind(f"{car.path}: {error}") from error
 
 
 def _checked(car: CarFile, database: Database) -> Database:
@@ -275,15 +306,20 @@ def _set_meta(database: Database, name: str, value: object) -> None:
 
 
 def _workspace(car: CarFile, database: Database | None, mode: Mode, root: bytes | None) -> Workspace:
-    upper: BlockStore | None = SqliteBlocks(database) if database is not None else None
-    lowers: list[BlockReader] = [car]
-    blocks = OverlayBlocks(upper, lowers)
+    upper: BlockStore | None = None
+    layers: list[BlockReader] = [car]
+    if database is not None and not database.read_only:
+        upper = SqliteBlocks(database)
+    elif database is not None:
+        # Another process may add to it, so each look-up is a query: most blocks are in the CAR, asked first.
+        layers.append(SqliteBlocks(database))
+    blocks = OverlayBlocks(upper, layers)
     log = history.History(database)
     newest = log.head()
     read_only = mode != "write"
     try:
         if newest is None:
-            head = read_head(blocks, root) if root is not None else choose_root(blocks, car.roots)
+            head = _first_head(car, blocks, root)
         elif root is None or root in (newest.root, newest.data):
             head = read_head(blocks, newest.root)
         else:

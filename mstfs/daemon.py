@@ -8,9 +8,11 @@ Tricky bits
 """
 
 import errno
+import gc
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import stat
@@ -28,6 +30,11 @@ from mstfs.view.forms import FORMS
 from mstfs.view.view import View
 
 log = logging.getLogger("mstfs")
+
+Ready = Callable[[list[str]], None]
+
+TERMINATE_SECONDS = 0.05
+"""How often a mount that is to end is told so."""
 
 BUSY_SECONDS = 10.0
 """How long a mount waits for the daemon before it to let go of the overlay."""
@@ -50,6 +57,7 @@ def notify(state: str) -> None:
 def check_mountpoint(path: Path, *, nonempty: bool = False) -> None:
     """Raise MountError, in one sentence, unless something can be mounted on this folder."""
     try:
+        os.statvfs(path)  # Of a dead mount the kernel may still answer a stat by itself.
         found = path.stat()
     except FileNotFoundError:
         raise MountError(f"mount point {path} does not exist") from None
@@ -77,6 +85,18 @@ def check_mountpoint(path: Path, *, nonempty: bool = False) -> None:
         raise MountError(f"mount point {path} is not yours to write to")
 
 
+def check_packages() -> None:
+    """Raise MountError where the packages that mounting needs are not installed."""
+    from mstfs.fuse import inode_handles
+
+    inode_handles.load()
+    try:
+        import pyfuse3  # noqa: F401
+        import trio  # noqa: F401
+    except ImportError as error:
+        raise MountError(f"mounting needs the packages of `pip install mstfs[mount]`: {error}") from None
+
+
 def _open_archive(settings: Settings) -> Archive:
     """Open for writing, waiting for a daemon that is just letting go."""
     deadline = time.monotonic() + BUSY_SECONDS
@@ -90,9 +110,20 @@ def _open_archive(settings: Settings) -> Archive:
                 verify="always" if settings.verify == "always" else "once",
             )
         except OverlayBusy:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or _is_mounted_for_writing(settings.source):
                 raise
             time.sleep(0.05)
+
+
+def _is_mounted_for_writing(source: Path) -> bool:
+    """True if a daemon serves the archive, and so is not about to let go of it."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        name, _, kind, options = line.split(" ")[:4]
+        # Blanks and backslashes are written in octal there.
+        plain = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), name)
+        if kind == "fuse.mstfs" and plain == str(source) and "ro" not in options.split(","):
+            return True
+    return False
 
 
 def _signer(settings: Settings) -> SigningKey | None:
@@ -113,15 +144,17 @@ def _mount_options(settings: Settings, archive: Archive) -> set[str]:
     return options | {option for option in settings.options if option != "nonempty"}
 
 
-def serve(settings: Settings, ready: Callable[[], None]) -> None:
-    """Mount, call `ready`, serve until unmounted or told to end, publish, let go.
+def serve(settings: Settings, ready: Ready) -> None:
+    """Mount, call `ready` with what the user should know, serve until the end, publish, let go.
 
     Raises MountError, OverlayError, CarError and their kin where it cannot begin; PublishError and
     StorageFull where the last publication failed (edits stay staged).
     """
+    check_packages()
     import pyfuse3
     import trio
 
+    from mstfs.fuse import inode_handles
     from mstfs.fuse.commands import Commands
     from mstfs.fuse.operations import Operations
 
@@ -141,13 +174,22 @@ def serve(settings: Settings, ready: Callable[[], None]) -> None:
                 f"{settings.mountpoint} cannot be mounted: {error}; the reason stands above if fusermount3 "
                 "gave one (allow_other needs user_allow_other in /etc/fuse.conf, unless you are root)"
             ) from None
+        # What is only read needs no OPEN and no RELEASE: nobody counts who has it open.
+        if archive.workspace.read_only and inode_handles.active():
+            operations.handles_are_inodes = True
+            view.unreadable_size = 1
+        # What lives now lives to the end: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 100)
         try:
-            trio.run(_run, settings, operations, commands, ready)
+            trio.run(_run, settings, operations, commands, lambda: ready(_warnings(archive)))
         finally:
             notify("STOPPING=1")
             pyfuse3.close(unmount=True)
             _settle(operations)
-            if settings.publish_on_unmount and not archive.workspace.read_only and archive.workspace.edits:
+            wanted = settings.publish_on_unmount and not commands.held
+            if wanted and not archive.workspace.read_only and archive.workspace.edits:
                 from mstfs.publish.plan import publish
 
                 event = publish(archive.workspace, signer, clock_id=archive.clock_id)
@@ -165,7 +207,7 @@ def _settle(operations: Any) -> None:
                 log.error("%r was open and could not be kept: %s", inode.path, error)
 
 
-async def _run(settings: Settings, operations: Any, commands: Any, ready: Callable[[], None]) -> None:
+async def _run(settings: Settings, operations: Any, commands: Any, announce: Callable[[], None]) -> None:
     import pyfuse3
     import trio
 
@@ -173,8 +215,11 @@ async def _run(settings: Settings, operations: Any, commands: Any, ready: Callab
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:
                 log.info("ending on %s", signal.Signals(number).name)
-                pyfuse3.terminate()
-                return
+                break
+        while True:
+            # Told once, pyfuse3 may go on waiting for a request; this ends when its loop does.
+            pyfuse3.terminate()
+            await trio.sleep(TERMINATE_SECONDS)
 
     async def publish_now_and_then() -> None:
         while True:
@@ -199,28 +244,29 @@ async def _run(settings: Settings, operations: Any, commands: Any, ready: Callab
         watchdog = os.environ.get("WATCHDOG_USEC", "")
         if watchdog.isdigit() and int(watchdog) > 0:
             nursery.start_soon(feed_watchdog, int(watchdog) / 2e6)
-        nursery.start_soon(_announce, settings, ready)
+        nursery.start_soon(_announce, settings, announce)
         await pyfuse3.main()
         nursery.cancel_scope.cancel()
 
 
-async def _announce(settings: Settings, ready: Callable[[], None]) -> None:
+async def _announce(settings: Settings, announce: Callable[[], None]) -> None:
     """Say that the mount answers, once it does: the first stat waits for the kernel's handshake."""
     import trio
 
     await trio.to_thread.run_sync(os.stat, settings.mountpoint, abandon_on_cancel=True)
     notify(f"READY=1\nSTATUS={settings.source} on {settings.mountpoint}")
-    ready()
+    announce()
 
 
 def _about(settings: Settings, archive: Archive, operations: Any, commands: Any) -> dict[str, Any]:
     """What the daemon adds to the status."""
     return {
-        "source": str(settings.source.absolute()),
+        "source": str(archive.car.path if archive.car is not None else settings.source),
         "overlay": str(archive.overlay_path) if archive.overlay_path is not None else None,
         "mountpoint": str(settings.mountpoint.absolute()),
         "pid": os.getpid(),
         "format": settings.form,
+        "open_requests": not operations.handles_are_inodes,
         "signing": commands.signer.did_key if commands.signer is not None else None,
         "torn": archive.car.torn if archive.car is not None else None,
         "errors": operations.errors,
@@ -228,10 +274,20 @@ def _about(settings: Settings, archive: Archive, operations: Any, commands: Any)
     }
 
 
+def _warnings(archive: Archive) -> list[str]:
+    """What is wrong with an archive that can be mounted all the same."""
+    found = []
+    if archive.car is not None and archive.car.torn:
+        found.append(f"{archive.car.path}: {archive.car.torn}; what lies behind is missing (EIO)")
+    for warning in found:
+        log.warning("%s", warning)
+    return found
+
+
 def run_in_background(
     settings: Settings, log_file: Path | None, exit_code_of: Callable[[BaseException], int]
-) -> tuple[int, str]:
-    """Fork a daemon and wait until its mount answers. Returns an exit code and, if it failed, why."""
+) -> tuple[int, list[str]]:
+    """Fork a daemon and wait until its mount answers. Returns an exit code and what the user should know."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -248,11 +304,11 @@ def run_in_background(
     if answer:
         told = json.loads(answer)
         if told["ok"]:
-            return 0, ""
+            return 0, told["warnings"]
         os.waitpid(pid, 0)
-        return told["code"], told["error"]
+        return told["code"], [told["error"]]
     _, status = os.waitpid(pid, 0)
-    return 70, f"the daemon ended before its mount answered (wait status {status})"
+    return 70, [f"the daemon ended before its mount answered (wait status {status})"]
 
 
 def _child(
@@ -270,8 +326,8 @@ def _child(
             for number in (0, 1, 2):
                 os.dup2(null, number)
 
-    def ready() -> None:
-        tell({"ok": True})
+    def ready(warnings: list[str]) -> None:
+        tell({"ok": True, "warnings": warnings})
 
     try:
         log_to(log_file)

@@ -190,6 +190,11 @@ class CarFile:
         return data
 
     @property
+    def header(self) -> bytes:
+        """The CBOR of the CARv1 header."""
+        return self._frame.header
+
+    @property
     def fingerprint(self) -> bytes:
         """32 bytes that stand for the content: size, header, the first and last 64 KiB; not name or time."""
         parts = (self.size.to_bytes(8, "big"), self._frame.header, bytes.fromhex(self._stamp.edges))

@@ -70,8 +70,9 @@ class Scan:
         """Why the pass ended before the end of the data, with the offset."""
         self.problems: list[Problem] = []
         """What was skipped; at most the first sixteen."""
+        self.end = frame.end
+        """Where the data ends in the file."""
         self._fd = fd
-        self._end = frame.end
         self._next = frame.first
         self._nul_start = self._nul_end = -1
 
@@ -88,7 +89,7 @@ class Scan:
                     start = at + 2
                     if length >= 0x80 and 0 < more < 0x80 and window[start : start + 4] in common:
                         following = start + length - 0x80 + (more << 7)
-                        if base + following <= self._end:
+                        if base + following <= self.end:
                             data = start + 36
                             self.blocks += 1
                             yield Section(base + at, window[start:data], base + data, following - data)
@@ -110,14 +111,14 @@ class Scan:
         # Windows that start at a section, whose offset `self._next` the consumer moves on.
         # In each, a section that starts before `limit` has its whole head inside.
         size = _WINDOW_MIN * 16
-        while self._next < self._end:
+        while self._next < self.end:
             base = self._next
-            wanted = min(size, self._end - base)
+            wanted = min(size, self.end - base)
             window = read_at(self._fd, wanted, base)
             if len(window) < wanted:
                 self._tear(base + len(window), "the file was cut while it was read")
                 wanted = len(window)
-            last = base + wanted >= self._end
+            last = base + wanted >= self.end
             yield base, window, wanted if last else wanted - _SLACK
             # Blocks larger than the window are jumped over: then reading less is enough.
             jumped = self._next > base + wanted
@@ -158,7 +159,7 @@ class Scan:
                 add_offset(base + start)
                 add_length(length)
                 at = start + length
-            if base + at > self._end:  # only the last one can reach too far
+            if base + at > self.end:  # only the last one can reach too far
                 digests.pop()
                 length = lengths.pop()
                 at = offsets.pop() - base - len(varint.encode(length))
@@ -193,7 +194,7 @@ class Scan:
         if length > BLOCK_BYTES + CID_BYTES:
             self._tear(offset, f"a section announces {length} bytes")
             return len(window), None
-        left = self._end - base - start
+        left = self.end - base - start
         if length > left:
             self._tear(offset, f"a section announces {length} bytes, {left} are left")
             return len(window), None
@@ -210,7 +211,7 @@ class Scan:
     def _tear(self, offset: int, reason: str) -> None:
         if self.torn is None:
             self.torn = f"cut off or damaged at offset {offset}: {reason}"
-        self._end = offset
+        self.end = offset
 
     def _note(self, offset: int, reason: str) -> None:
         if len(self.problems) < _PROBLEMS_MAX:
@@ -222,7 +223,7 @@ class Scan:
             self._note(self._nul_start, f"{count} NUL bytes (sections of length zero) between sections")
 
     def _finish(self) -> None:
-        if self._nul_end == self._end:
+        if self._nul_end == self.end:
             self.padding = self._nul_end - self._nul_start
         else:
             self._note_nuls()

@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
 from mstfs.blocks.car import CarFile
-from mstfs.blocks.car_scan import Problem, Scan
+from mstfs.blocks.car_scan import Problem
 from mstfs.blocks.interface import BlockReader
 from mstfs.codec import cid as cids
 from mstfs.codec import varint
@@ -75,7 +75,7 @@ class CarSurvey(BlockReader):
         car, flags, salt = self._car, self.flags, self._salt
         window, base = b"", 0
         # Not `car.sections()`: what an index remembers of torn ends may come from an older state of the file.
-        scan = Scan(car._fd, car._frame)
+        scan = car.scan()
         for offset, cid, data_offset, length in scan.sections():
             start = data_offset - base
             if start < 0 or start + length > len(window):
@@ -99,7 +99,7 @@ class CarSurvey(BlockReader):
             if not ordinal & 1023:
                 yield ordinal
         self.torn, self.padding, self.problems = scan.torn, scan.padding, tuple(scan.problems)
-        self.end = scan._end
+        self.end = scan.end
         self._settle()
         yield len(flags)
 
@@ -168,7 +168,7 @@ class CarSurvey(BlockReader):
     @property
     def header(self) -> bytes:
         """The CBOR of the CARv1 header."""
-        return self._car._frame.header
+        return self._car.header
 
     # --- by ordinal ---------------------------------------------------------------------------
 

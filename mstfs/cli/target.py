@@ -34,9 +34,10 @@ class Target:
 
 
 def is_dead_mount(path: Path) -> bool:
-    """True for the mount of a daemon that was killed."""
+    """True for the mount of a daemon that was killed, and for what is in it."""
     try:
-        path.stat()
+        # Unlike a stat, which the kernel may answer by itself, this always has to ask the daemon.
+        os.statvfs(path)
     except OSError as error:
         return error.errno == errno.ENOTCONN
     return False
@@ -65,6 +66,8 @@ def inside_mount(path: Path) -> tuple[Path, str]:
     """The mount that a path lies in, and the path inside of it."""
     path = Path(os.path.abspath(path))
     for folder in (path, *path.parents):
+        if is_dead_mount(folder) and not is_dead_mount(folder.parent):
+            read_status(folder)  # It says what to do about it.
         if os.path.lexists(folder / ".mstfs/status"):
             inner = str(path.relative_to(folder))
             return folder, "" if inner == "." else inner

@@ -2,8 +2,8 @@
 
 Terminology
     A handle is a number that the kernel gives back with each request on an open file. For files it is
-    the inode's own number; folders and files of the control folder have handles of their own, below
-    2^32.
+    the inode's own number, with the highest bit set for those who only read; folders and files of the
+    control folder have handles of their own, below 2^32.
 
 Tricky bits
     Handlers run on one event loop, and between two `await`s nothing else runs: a handler that changes
@@ -13,4 +13,5 @@ Tricky bits
 Hacking
     `operations` is the only module that knows pyfuse3's handlers, `attributes` its structures, `errnos`
     which error becomes which errno, `kernel_cache` how the kernel is told that something changed.
+    `inode_handles` (with its C file) makes read-only mounts that are never asked to open anything.
 """

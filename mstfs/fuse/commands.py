@@ -35,10 +35,12 @@ class Commands:
         self.clock_id = clock_id
         self.lock = trio.Lock()
         self.last_error: str | None = None
+        self.held = False
         self.by_name: dict[str, Callable[..., Any]] = {
             "publish": self.publish,
             "revert": self.revert,
             "checkout": self.checkout,
+            "hold": self.hold,
         }
 
     async def execute(self, request: bytes) -> bytes:
@@ -59,11 +61,15 @@ class Commands:
         """Make a new root of everything staged, and say what it is and which drafts stayed behind."""
         async with self.lock:
             try:
-                return await self._publish(message)
+                answer = await self._publish(message)
             except MstfsError as error:
                 self.last_error = str(error)
                 log.error("publishing failed: %s", error)
                 raise
+            self.last_error = None
+        # Not under our lock: an fsync of the root folder holds the kernel's lock of it and may wait for ours.
+        await kernel_cache.tell(self.view.stale)
+        return answer
 
     async def _publish(self, message: str) -> dict[str, Any]:
         workspace = self.workspace
@@ -81,7 +87,6 @@ class Commands:
         changes.pin_verbatim(self.view, (edit.key for edit in batch[0]))
         event, keys = record_plan(workspace, plan, message=message)
         changes.published(self.view, keys)
-        await kernel_cache.tell(self.view.stale)
         if event is not None:
             log.info("published %s as event %d", cids.to_text(workspace.head.root), event.sequence)
         return {
@@ -96,12 +101,17 @@ class Commands:
             "drafts": status(workspace)["drafts"],
         }
 
+    async def hold(self, held: bool) -> dict[str, Any]:
+        """Leave what is staged unpublished when the mount ends, whatever its settings say; or do not."""
+        self.held = held
+        return {"held": held}
+
     async def revert(self, paths: list[str]) -> dict[str, Any]:
         """Drop what is staged or drafted at and below these paths of the mount."""
         async with self.lock:
             reverted = revert(self.view, [path.encode("utf-8", "surrogateescape") for path in paths])
-            await kernel_cache.tell(self.view.stale)
-            return {"reverted": [path.decode("utf-8", "backslashreplace") for path in reverted]}
+        await kernel_cache.tell(self.view.stale)
+        return {"reverted": [path.decode("utf-8", "backslashreplace") for path in reverted]}
 
     async def checkout(self, root: str, force: bool = False) -> dict[str, Any]:
         """Show an older root and go on from there."""
@@ -117,9 +127,10 @@ class Commands:
             changes.before_switch(self.view, found.changes)
             event = checkout(workspace, wanted, force=force)
             changes.switched(self.view, found.changes)
-            await kernel_cache.tell(self.view.stale)
-            return {
+            answer = {
                 "root": cids.to_text(workspace.head.root),
                 "previous": cids.to_text(old.root),
                 "sequence": event.sequence,
             }
+        await kernel_cache.tell(self.view.stale)
+        return answer

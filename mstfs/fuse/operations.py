@@ -9,6 +9,7 @@ import functools
 import logging
 import os
 import stat
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -22,13 +23,16 @@ from mstfs.fuse.commands import Commands
 from mstfs.fuse.errnos import errno_of
 from mstfs.limits import NAME_BYTES
 from mstfs.view.inodes import ROOT, Inode
-from mstfs.view.names import CONTROL
+from mstfs.view.names import in_control
 from mstfs.view.nodes import Command, Control, Node
 from mstfs.view.rename import Renamer
 from mstfs.view.view import View, join_path
 from mstfs.view.writer import Writer
 
 log = logging.getLogger("mstfs")
+
+READER = 1 << 63
+"""Set in the handle of a file that was opened for reading only."""
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
 
@@ -53,6 +57,10 @@ def answered(handler: Handler) -> Handler:
             raise FUSEError(errno.EIO) from None
 
     return guarded  # type: ignore[return-value]
+
+
+KEPT_LISTINGS = 4
+"""Listings that are remembered where folders are never opened."""
 
 
 class Listing:
@@ -81,6 +89,8 @@ class Operations(pyfuse3.Operations):
         self.handles: dict[int, Listing | bytes] = {}
         self.next_handle = 1
         self.version = 0
+        self.handles_are_inodes = False
+        self.kept_listings: OrderedDict[int, Listing] = OrderedDict()
         self.requests = 0
         self.errors = 0
 
@@ -124,7 +134,7 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.ENAMETOOLONG)
         inode = self.view.lookup(parent, name)
         if inode is None:
-            if parent.path is None or parent.path.startswith(CONTROL):
+            if parent.path is None or in_control(parent.path):
                 raise FUSEError(errno.ENOENT)
             return self.entries.absent
         return self.entry(inode)
@@ -157,9 +167,13 @@ class Operations(pyfuse3.Operations):
         if fields.update_gid and attr.st_gid not in (self.entries.gid, *os.getgroups()):
             raise FUSEError(errno.EPERM)
         if fields.update_size:
-            self.writer.truncate(target, attr.st_size)
-            if target.invalid and target.opens == 0:
-                raise FUSEError(errno.EINVAL)
+            try:
+                self.writer.truncate(target, attr.st_size)
+            except OSError:
+                # A draft may have come of it, and the kernel takes nothing from an answer that is an error.
+                self.view.stale.inodes.add(target.number)
+                await kernel_cache.tell(self.view.stale)
+                raise
         if fields.update_mode:
             self.writer.set_mode(target, stat.S_IMODE(attr.st_mode))
         if fields.update_mtime:
@@ -226,11 +240,13 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def opendir(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> FileHandleT:
+        if self.handles_are_inodes:
+            raise FUSEError(errno.ENOSYS)
         return self.new_handle(Listing(self.inode(inode)))
 
     @answered
     async def readdir(self, fh: FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        listing = self.handles[fh]
+        listing = self.handles[fh] if fh in self.handles else self._kept_listing(fh)
         assert isinstance(listing, Listing)
         if start_id == 0 or listing.version < 0:
             path = listing.inode.path
@@ -243,6 +259,9 @@ class Operations(pyfuse3.Operations):
             if not pyfuse3.readdir_reply(token, name, self._dot(listing, index), index + 1):
                 return
             index += 1
+        if index - 2 >= len(listing.entries):
+            listing.entries, listing.version = [], -1
+            return
         view, entries, make = self.view, listing.entries, self.entries.make
         folder = listing.path
         assert folder is not None or not entries
@@ -262,6 +281,17 @@ class Operations(pyfuse3.Operations):
                 return
             inode.lookups += 1
 
+    def _kept_listing(self, number: int) -> Listing:
+        """The listing of a folder that was never opened: it stays until others push it out."""
+        listing = self.kept_listings.get(number)
+        if listing is None:
+            listing = self.kept_listings[number] = Listing(self.inode(number))
+            if len(self.kept_listings) > KEPT_LISTINGS:
+                self.kept_listings.popitem(last=False)
+        else:
+            self.kept_listings.move_to_end(number)
+        return listing
+
     def _dot(self, listing: Listing, index: int) -> pyfuse3.EntryAttributes:
         inode = listing.inode
         if index == 1 and inode.path:
@@ -275,10 +305,10 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
-        listing = self.handles[fh]
-        assert isinstance(listing, Listing)
         if self.view.workspace.read_only:
             return
+        listing = self.handles[fh]
+        assert isinstance(listing, Listing)
         if listing.inode.number != ROOT:
             self.view.workspace.sync()
             return
@@ -363,6 +393,8 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def open(self, inode: InodeT, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
+        if self.handles_are_inodes:
+            raise FUSEError(errno.ENOSYS)
         target = self.inode(inode)
         write = flags & os.O_ACCMODE != os.O_RDONLY
         self.writer.open(target, write=write, truncate=bool(flags & os.O_TRUNC))
@@ -374,7 +406,7 @@ class Operations(pyfuse3.Operations):
             return FileInfo(fh=handle, direct_io=True, keep_cache=False)
         if isinstance(node, Command):
             return FileInfo(fh=FileHandleT(inode), direct_io=True, keep_cache=False)
-        return FileInfo(fh=FileHandleT(inode), keep_cache=True)
+        return FileInfo(fh=FileHandleT(inode if write else inode | READER), keep_cache=True)
 
     @answered
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
@@ -382,7 +414,7 @@ class Operations(pyfuse3.Operations):
         if snapshot is not None:
             assert isinstance(snapshot, bytes)
             return snapshot[off : off + size]
-        return self.view.read(self.inode(fh), off, size)
+        return self.view.read(self.inode(fh & ~READER), off, size)
 
     @answered
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
@@ -390,8 +422,10 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def flush(self, fh: FileHandleT) -> None:
-        if fh in self.handles:
-            return
+        if self.handles_are_inodes:
+            raise FUSEError(errno.ENOSYS)  # Nothing is written: the kernel need not tell of a close.
+        if fh & READER or fh in self.handles:
+            return  # Who only reads must not be told of what another one is half through writing.
         inode = self.inode(fh)
         if isinstance(inode.node, Command):
             await self._execute(inode)
@@ -399,6 +433,7 @@ class Operations(pyfuse3.Operations):
         if inode.buffer is not None:
             self.changed()
             self.writer.flush(inode)
+            await kernel_cache.tell(self.view.stale)
 
     async def _execute(self, inode: Inode) -> None:
         """A command file was closed: answer what it asks, once."""
@@ -413,14 +448,15 @@ class Operations(pyfuse3.Operations):
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         if fh not in self.handles:
             self.changed()
-            self.writer.fsync(self.inode(fh))
+            self.writer.fsync(self.inode(fh & ~READER))
+            await kernel_cache.tell(self.view.stale)
 
     @answered
     async def release(self, fh: FileHandleT) -> None:
         if self.handles.pop(fh, None) is not None:
             return
-        inode = self.inode(fh)
+        inode = self.inode(fh & ~READER)
         if inode.buffer is not None:
             self.changed()
-        self.writer.release(inode)
+        self.writer.release(inode, write=not fh & READER)
         await kernel_cache.tell(self.view.stale)

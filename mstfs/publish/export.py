@@ -6,6 +6,7 @@ pre-order.
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from mstfs.blocks.car_writer import replacing, write_car
 from mstfs.repo.head import Head
@@ -30,7 +31,19 @@ def export_car(
     Raises BlockError where a block of the tree is missing or corrupt.
     """
     with replacing(target) as file:
-        return write_car(file, (head.root,), _counted(reachable(workspace, head, since), progress))
+        return write_export(file, workspace, head, since=since, progress=progress)
+
+
+def write_export(
+    file: BinaryIO,
+    workspace: Workspace,
+    head: Head,
+    *,
+    since: Head | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Write the CAR of `export_car` to an open file, in one pass and without seeking; the bytes written."""
+    return write_car(file, (head.root,), _counted(reachable(workspace, head, since), progress))
 
 
 def _counted(
@@ -57,20 +70,25 @@ def reachable(workspace: Workspace, head: Head, since: Head | None = None) -> It
         fresh = frozenset(change.new for change in diff.changes if change.new is not None)
     if head.commit is not None and (since is None or since.root != head.root):
         yield head.root, blocks.get(head.root)
-    seen: set[bytes] = set()
+    written: set[bytes] = set()
+    walked: set[bytes] = (
+        set()
+    )  # A node may stand as a record elsewhere; it is written once, and walked all the same.
     stack: list[tuple[bytes, bool]] = [(head.data, True)]
     while stack:
         cid, is_node = stack.pop()
-        if cid in seen:
-            continue
-        seen.add(cid)
-        if not is_node:
-            yield cid, blocks.get(cid)
-            continue
-        if wanted is not None and cid not in wanted:
+        if is_node:
+            if cid in walked or (wanted is not None and cid not in wanted):
+                continue
+            walked.add(cid)
+        elif cid in written:
             continue
         data = blocks.get(cid)
-        yield cid, data
+        if cid not in written:
+            written.add(cid)
+            yield cid, data
+        if not is_node:
+            continue
         node = nodes.decode(cid, data)
         for index in range(len(node.keys), -1, -1):
             link = node.links[index]

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mstfs.errors import PublishError, Refused
+from mstfs.codec import cid as cids
+from mstfs.errors import FormatError, PublishError, Refused
 from mstfs.repo import commit as commits
 from mstfs.repo import tid
 from mstfs.repo.commit import Signer
@@ -40,7 +41,8 @@ def make_plan(
 ) -> Plan:
     """Apply a batch (from `Edits.batch`) to the head. Reads only; the same batch gives the same tree.
 
-    Raises BlockError where a node on the way to an edited key cannot be read.
+    Raises BlockError where a node on the way to an edited key cannot be read, PublishError where no commit
+    can follow that of the head.
     """
     edits, upto = batch
     base = workspace.head
@@ -57,9 +59,14 @@ def make_plan(
     if base.commit is None:
         head = Head(applied.root, applied.root, None)
     else:
-        revs = [rev for rev in (base.rev, workspace.history.last_rev()) if rev and tid.is_valid(rev)]
-        rev = tid.next_after(max(revs, default=None), now_ns() // 1000, clock_id)
-        cid, block = commits.make(base.commit.did, applied.root, rev, signer)
+        revs = [rev for rev in (base.rev, workspace.history.last_rev()) if rev is not None]
+        try:
+            rev = tid.next_after(max(revs, default=None), now_ns() // 1000, clock_id)
+            cid, block = commits.make(base.commit.did, applied.root, rev, signer)
+        except FormatError as error:
+            # A hostile or hand-made head: a rev that nothing can follow, a name that is no DID.
+            name = cids.to_text(base.root)
+            raise PublishError(f"no commit can be made to follow {name}: {error}") from error
         blocks[cid] = block
         head = Head(cid, applied.root, commits.decode(block))
     return Plan(base, head, blocks, upto, (created, updated, deleted))

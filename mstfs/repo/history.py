@@ -102,13 +102,11 @@ class History:
                 yield Event(*row)
 
     def last_rev(self) -> str | None:
-        """The greatest rev (of those that are TIDs) that was ever a head here: the next one must be greater."""
+        """The greatest rev of all events, where it is a TID: the next one must be greater."""
         if self.database is None:
             return None
-        found: str | None = self.database.execute(f"SELECT max(rev) FROM events WHERE rev GLOB '{_TID}'")[0][
-            0
-        ]
-        return found
+        rows = self.database.execute("SELECT max(rev) FROM events WHERE rev GLOB ?", (_TID,))
+        return rows[0][0]  # type: ignore[no-any-return]
 
     def append(
         self,

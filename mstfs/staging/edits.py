@@ -38,17 +38,20 @@ class Edits:
     def __init__(self, database: Database | None) -> None:
         self.database = database
         self.by_key: dict[bytes, StagedEdit] = {}
+        self.sequence = 0
         self.reload()
 
     def reload(self) -> None:
         """Read the table again: after a transaction was rolled back, or on opening."""
-        self.by_key = {}
+        by_key: dict[bytes, StagedEdit] = {}
         if self.database is not None:
             rows = self.database.iterate("SELECT key, cid, text IS NOT NULL, mtime_ns, sequence FROM edits")
             for key, cid, verbatim, mtime_ns, sequence in rows:
-                self.by_key[key] = StagedEdit(cid, bool(verbatim), mtime_ns, sequence)
-        self.keys = sorted(self.by_key)
-        self.sequence = max((edit.sequence for edit in self.by_key.values()), default=0)
+                by_key[key] = StagedEdit(cid, bool(verbatim), mtime_ns, sequence)
+        self.by_key = by_key
+        self.keys = sorted(by_key)
+        # Never goes back: a batch that is being published must stay older than what is staged from now on.
+        self.sequence = max([self.sequence, *(edit.sequence for edit in by_key.values())])
 
     def __len__(self) -> int:
         return len(self.by_key)
@@ -92,6 +95,11 @@ class Edits:
         while end < len(self.keys) and self.keys[end].startswith(prefix):
             end += 1
         return self.keys[start:end]
+
+    def any_within(self, prefix: bytes) -> bool:
+        """Whether a key that starts with `prefix` has an edit."""
+        index = bisect_left(self.keys, prefix)
+        return index < len(self.keys) and self.keys[index].startswith(prefix)
 
     def after(self, key: bytes, inclusive: bool) -> Iterator[bytes]:
         """Keys greater than `key` (or equal, where `inclusive`), in order."""

@@ -47,6 +47,9 @@ class StoredFile:
 class Files:
     """The drafts and the scratch of one overlay, mirrored in memory (without their contents).
 
+    `children` holds the names in each folder that something is stored in, directly or further down; the
+    folder need not be stored itself, as those of keys are not.
+
     Every method that changes something is called inside a transaction of the database.
     """
 
@@ -82,22 +85,31 @@ class Files:
 
     def _mirror(self, file: StoredFile) -> None:
         self.by_path[file.path] = file
-        parent, _, name = file.path.rpartition(b"/")
-        self.children.setdefault(parent, set()).add(name)
+        path = file.path
+        while path:
+            parent, _, name = path.rpartition(b"/")
+            names = self.children.setdefault(parent, set())
+            if name in names:
+                return
+            names.add(name)
+            path = parent
 
     def _unmirror(self, path: bytes) -> None:
         del self.by_path[path]
-        parent, _, name = path.rpartition(b"/")
-        names = self.children[parent]
-        names.discard(name)
-        if not names:
+        while path and path not in self.by_path and path not in self.children:
+            parent, _, name = path.rpartition(b"/")
+            names = self.children[parent]
+            names.discard(name)
+            if names:
+                return
             del self.children[parent]
+            path = parent
 
     def get(self, path: bytes) -> StoredFile | None:
         return self.by_path.get(path)
 
     def names(self, folder: bytes) -> frozenset[bytes]:
-        """Names of what is stored directly in `folder`."""
+        """Names in `folder` of what is stored there, and of folders on the way to something that is."""
         return frozenset(self.children.get(folder, ()))
 
     def below(self, folder: bytes) -> list[StoredFile]:
@@ -108,7 +120,8 @@ class Files:
             parent = todo.pop()
             for name in sorted(self.children.get(parent, ())):
                 path = parent + b"/" + name if parent else name
-                found.append(self.by_path[path])
+                if path in self.by_path:
+                    found.append(self.by_path[path])
                 todo.append(path)
         return found
 
@@ -189,18 +202,16 @@ class Files:
 
     def remove(self, file: StoredFile, *, keep_contents: bool = False) -> None:
         """Remove a path; `keep_contents` leaves the bytes for those who have it open, until `forget`."""
-        database = self._writable()
-        if keep_contents:
-            database.execute("UPDATE files SET path = NULL WHERE ident = ?", (file.ident,))
-        else:
-            self.forget(file.ident)
+        self._writable().execute("UPDATE files SET path = NULL WHERE ident = ?", (file.ident,))
         self._unmirror(file.path)
+        if not keep_contents:
+            self.forget(file.ident)
 
     def forget(self, ident: int) -> None:
-        """Drop the contents of a file that has no path any more."""
+        """Drop the contents of a file that has no path any more; a file that has one is left alone."""
         database = self._writable()
-        database.execute("DELETE FROM chunks WHERE ident = ?", (ident,))
-        database.execute("DELETE FROM files WHERE ident = ?", (ident,))
+        if database.execute("DELETE FROM files WHERE ident = ? AND path IS NULL RETURNING ident", (ident,)):
+            database.execute("DELETE FROM chunks WHERE ident = ?", (ident,))
 
     def drafts(self) -> Iterator[StoredFile]:
         """Every file that carries an error, in path order."""

@@ -1,12 +1,9 @@
 """The staged tree: edits laid over a root, read as one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from mstfs.errors import BlockError
 from mstfs.staging.edits import Edits
-from mstfs.tree.interface import Entry, Tree
-
-OnMissing = Callable[[BlockError], None]
+from mstfs.tree.interface import Entry, OnMissing, Tree
 
 
 class StagedTree:
@@ -47,11 +44,12 @@ class StagedTree:
         on_missing: OnMissing | None = None,
     ) -> list[Entry]:
         """Up to `limit` entries that start with `prefix` and follow `after`, in key order."""
-        if self.edits is None or not self.edits.within(prefix):
+        if self.edits is None or not self.edits.any_within(prefix):
             return self.tree.page(self.root, prefix, after, limit, on_missing=on_missing)
         entries: list[Entry] = []
-        start = prefix if after is None or after < prefix else after
-        for entry in self._merged(start, inclusive=start is prefix, prefix=prefix, on_missing=on_missing):
+        inclusive = after is None or after < prefix
+        start = prefix if after is None or inclusive else after
+        for entry in self._merged(start, inclusive=inclusive, prefix=prefix, on_missing=on_missing):
             if limit is not None and len(entries) >= limit:
                 break
             entries.append(entry)

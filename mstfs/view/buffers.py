@@ -42,6 +42,8 @@ class Buffer:
 
     def write(self, offset: int, data: bytes) -> None:
         """Put `data` at `offset`; a gap behind the old end reads as zeros."""
+        if not data:
+            return  # Nothing written extends nothing.
         end = offset + len(data)
         position = offset
         while position < end:
@@ -79,10 +81,9 @@ class Buffer:
         """Memory held by changed chunks, in bytes."""
         return len(self.chunks) * CHUNK_BYTES
 
-    def clean(self, load: Callable[[int], bytes], *, keep: bool = False) -> None:
-        """The changes are stored: read them through `load` from now on, or `keep` them here."""
+    def clean(self, load: Callable[[int], bytes]) -> None:
+        """The changes are stored: read them through `load` from now on."""
         self.load = load
         self.base_size = self.size
-        if not keep:
-            self.chunks = {}
+        self.chunks = {}
         self.dirty = False

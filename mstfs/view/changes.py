@@ -1,7 +1,9 @@
 """Changes that do not come through the kernel: publish, checkout, revert. They say what is stale."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 
+from mstfs.errors import MstfsError
 from mstfs.tree.interface import Change
 from mstfs.view.inodes import ROOT, Inode
 from mstfs.view.nodes import Folder, Record
@@ -13,19 +15,51 @@ def pin_verbatim(view: View, keys: Iterable[bytes]) -> None:
     for key in keys:
         edit = view.workspace.edits.get(key)
         if edit is not None and edit.verbatim:
-            inode = view.inodes.get(b"/".join(view.names.path_of(key)))
-            if inode is not None and inode.opens:
-                view.pin(inode)
+            hold(view, view.inodes.get(b"/".join(view.names.path_of(key))))
+
+
+def hold(view: View, inode: Inode | None) -> None:
+    """Before a name comes to say something else: whoever has it open goes on seeing what it says now.
+
+    Those who only read keep an inode of their own. Those who may write keep the name, so that what they write
+    is not lost, and until the last of them is gone the name says what they see.
+    """
+    if inode is None or not inode.opens:
+        return
+    if not inode.writers and inode.buffer is None:
+        view.pin(inode)
+        return
+    inode.diverged = True
+    # What cannot be read could not be seen before either.
+    with suppress(MstfsError):
+        view.take_in(inode)
+
+
+def _part(view: View, inode: Inode) -> None:
+    """The name says something else now: readers that were pinned keep the inode, the name gets a new one."""
+    if inode.pinned is not None and inode.path is not None:
+        inode.outdated = True
+        view.inodes.detach(inode)
+    else:
+        inode.node = None
 
 
 def published(view: View, keys: Iterable[bytes]) -> None:
     """After a publication: files of these keys are shown in canonical form, with the times of the tree."""
     view.switched()
     for key in keys:
-        inode = view.inodes.get(b"/".join(view.names.path_of(key)))
-        if inode is not None:
+        path = view.names.path_of(key)
+        inode = view.inodes.get(b"/".join(path))
+        if inode is None:
+            continue
+        view.stale.inodes.add(inode.number)
+        folder = view.inodes.get(b"/".join(path[:-1]))
+        if inode.pinned is None or folder is None or folder.number == ROOT:
+            # An fsync of the root folder waits for us: the kernel can forget no name in it meanwhile.
             inode.node = None
-            view.stale.inodes.add(inode.number)
+        else:
+            view.stale.entries.add((folder.number, path[-1]))
+            _part(view, inode)
     _times_moved(view)
 
 
@@ -43,9 +77,9 @@ def _times_moved(view: View) -> None:
 def before_switch(view: View, changes: Iterable[Change]) -> None:
     """Before another root is shown: whoever has a file open goes on seeing what it says now."""
     for change in changes:
-        inode = view.inodes.get(b"/".join(view.names.path_of(change.key)))
-        if inode is not None and inode.opens:
-            view.pin(inode)
+        path = b"/".join(view.names.path_of(change.key))
+        if view.workspace.files.get(path) is None:  # A draft stays as it is, whatever lies below.
+            hold(view, view.inodes.get(path))
 
 
 def switched(view: View, changes: Iterable[Change]) -> None:
@@ -65,6 +99,13 @@ def changed_path(view: View, path: tuple[bytes, ...]) -> None:
         view.stale.entries.add((parent.number, path[depth - 1]))
         inode = view.inodes.get(b"/".join(path[:depth]))
         if inode is not None:
-            inode.node = None
             view.stale.inodes.add(inode.number)
+            if inode.buffer is None or not inode.buffer.dirty:
+                inode.mtime_ns = None
+            _part(view, inode)
         parent = inode
+    if parent is not None and parent.buffer is not None and parent.buffer.dirty and parent.path is not None:
+        # What is being written keeps its name, even if nothing has the name any more.
+        with suppress(MstfsError):
+            if view.resolve(parent.path) is None:
+                view.pending[parent.path] = parent

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mstfs.codec import cid as cids
-from mstfs.errors import BlockError, CidError
+from mstfs.errors import CidError, MstfsError
 from mstfs.staging.status import change_lines, staged_changes, status
 from mstfs.staging.workspace import Workspace
 from mstfs.view.contents import Renderings
@@ -114,5 +114,5 @@ class ControlFolder:
                     )
 
 
-def _skip(error: BlockError) -> None:
+def _skip(error: MstfsError) -> None:
     """A part of an old tree that cannot be read is left out of its listing, as in the tree of today."""

@@ -25,11 +25,15 @@ class Inode:
 
     `path` is None once it was unlinked or replaced; `node` is what the path names, if that is known
     already. `pinned` is what those who have it open go on seeing. `mode` and `mtime_ns` were set by
-    hand. `invalid` says that what was written last is no record.
+    hand. `invalid` says that what was written last is no record. `writers` of its `opens` may write.
+    `outdated`: the name means something else since a publication, a revert or a checkout. `diverged`: those
+    who have it open see something else than the name will say once they are gone. `orphans` are files of the
+    overlay that lost their path while this inode was open, and are kept until it is closed.
     """
 
     __slots__ = (
         "buffer",
+        "diverged",
         "invalid",
         "lookups",
         "mode",
@@ -37,9 +41,12 @@ class Inode:
         "node",
         "number",
         "opens",
+        "orphans",
+        "outdated",
         "path",
         "pinned",
         "reply",
+        "writers",
     )
 
     def __init__(self, number: int, path: bytes, node: Node | None) -> None:
@@ -48,11 +55,15 @@ class Inode:
         self.node = node
         self.lookups = 0
         self.opens = 0
+        self.writers = 0
         self.mtime_ns: int | None = None
         self.buffer: Buffer | None = None
         self.pinned: Pinned | None = None
         self.mode: int | None = None
         self.invalid = False
+        self.outdated = False
+        self.diverged = False
+        self.orphans: tuple[int, ...] = ()
         self.reply: bytes | None = None
 
 
@@ -102,6 +113,10 @@ class InodeTable:
         moves = [(path, new + path[len(old) :]) for path in found]
         inodes = [(self.by_path.pop(path), target) for path, target in moves]
         for inode, target in inodes:
+            there = self.by_path.get(target)
+            if there is not None:
+                # Nothing has this name, but somebody remembers a file that had it.
+                self.detach(there)
             inode.path = target
             inode.node = None
             self.by_path[target] = inode
@@ -120,7 +135,9 @@ class InodeTable:
             self.drop_if_unused(inode)
 
     def drop_if_unused(self, inode: Inode) -> None:
-        if inode.lookups <= 0 and inode.opens <= 0 and inode.buffer is None and inode.number != ROOT:
+        # The answer to a command waits for whoever asked, even if the kernel is short of memory meanwhile.
+        waits = inode.buffer is not None or (inode.reply is not None and inode.path is not None)
+        if inode.lookups <= 0 and inode.opens <= 0 and not waits and inode.number != ROOT:
             self.by_number.pop(inode.number, None)
             if inode.path is not None and self.by_path.get(inode.path) is inode:
                 del self.by_path[inode.path]

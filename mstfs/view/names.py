@@ -9,9 +9,10 @@ could not be a name, would leave the tree, or could be taken for something else:
 * it stands where keys of the repository's form have none: the last part of a key without `/` (a file
   beside the collections) or a folder inside a collection.
 
-Such a part is written `%=` and then its bytes, with NUL as `%00` and `%` as `%25`. Where that is longer
-than a name may be it is cut into pieces: `%+piece` is a folder that goes on, `%=piece` ends the part. So
-every key is reachable, no name leaves the mount, and no two keys share a path.
+Such a part is written `%-` (a folder) or `%=` (the file) and then its bytes, with NUL as `%00` and `%` as
+`%25`. Where that is longer than a name may be it is cut into pieces, and `%+piece` is a folder in which the
+part goes on. So every key is reachable, no name leaves the mount, no two keys share a path, and the file
+of one key is never a folder on the way to another.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from mstfs.limits import NAME_BYTES
 Path = tuple[bytes, ...]
 
 CONTROL = b".mstfs"
-ESCAPED = b"%="
+FILE = b"%="
+FOLDER = b"%-"
 CONTINUED = b"%+"
 PIECE_BYTES = 240
 
@@ -40,11 +42,16 @@ def _is_plain(part: bytes, room: int) -> bool:
     )
 
 
-def _pieces(part: bytes, room: int) -> list[bytes]:
+def in_control(path: bytes) -> bool:
+    """Whether a path is that of the control folder, or of something in it."""
+    return path == CONTROL or path.startswith(CONTROL + b"/")
+
+
+def _pieces(part: bytes, mark: bytes, room: int) -> list[bytes]:
     """The names of an escaped part; only the last may be followed by a suffix of `NAME_BYTES - room`."""
     text = _armour(part)
     names = []
-    while len(text) > room - len(ESCAPED):
+    while len(text) > room - len(mark):
         cut = PIECE_BYTES
         # A piece must not end inside `%25` or `%00`, so that each piece can be read by itself.
         percent = text.rfind(b"%", cut - 2, cut)
@@ -52,7 +59,7 @@ def _pieces(part: bytes, room: int) -> list[bytes]:
             cut = percent
         names.append(CONTINUED + text[:cut])
         text = text[cut:]
-    names.append(ESCAPED + text)
+    names.append(mark + text)
     return names
 
 
@@ -76,12 +83,12 @@ class Names:
             if index == 0 and _is_plain(part, NAME_BYTES):
                 names.append(part)
             else:
-                names += _pieces(part, NAME_BYTES)
+                names += _pieces(part, FOLDER, NAME_BYTES)
         leaf = parts[-1]
         if len(parts) > 1 and _is_plain(leaf, room):
             names.append(leaf + self.suffix)
         else:
-            names += _pieces(leaf, room)
+            names += _pieces(leaf, FILE, room)
             names[-1] += self.suffix
         return tuple(names)
 
@@ -102,8 +109,13 @@ class Names:
         return text + b"/" if complete else text
 
     def is_whole(self, folder: Path) -> bool:
-        """True if every key that starts with the folder's prefix is below the folder."""
+        """True if every key that starts with the folder's prefix is below the folder, if it can hold keys."""
         return not folder[-1].startswith(CONTINUED)
+
+    def can_hold_keys(self, folder: Path) -> bool:
+        """False for a folder that no key spells: scratch, or a name that is escaped without need."""
+        # A part this long is cut after its first piece, wherever in a part the prefix ends.
+        return self.path_of(self.prefix_of(folder) + b"x" * 2 * NAME_BYTES)[: len(folder)] == folder
 
 
 def _join(names: Path) -> tuple[bytes, bool]:
@@ -116,7 +128,7 @@ def _join(names: Path) -> tuple[bytes, bool]:
         if name.startswith(CONTINUED):
             out += _strip_armour(name[2:])
             fresh = False
-        elif name.startswith(ESCAPED):
+        elif name.startswith((FOLDER, FILE)):
             out += _strip_armour(name[2:])
             fresh = True
         else:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mstfs.staging.tree import OnMissing, StagedTree
+from mstfs.staging.tree import StagedTree
+from mstfs.tree.interface import UNREADABLE, OnMissing
 from mstfs.view.names import Names, Path
 
 PAGE = 1024
@@ -28,14 +29,18 @@ class Namespace:
         """True if a key lives below the folder. The root always exists."""
         if not folder:
             return True
+        if not self.names.can_hold_keys(folder):
+            return False
         prefix = self.names.prefix_of(folder)
         if self.names.is_whole(folder):
-            entry = self.tree.seek(prefix)
-            return (
-                entry is not None
-                and entry.key.startswith(prefix)
-                and self.names.path_of(entry.key)[: len(folder)] == folder
-            )
+            try:
+                entry = self.tree.seek(prefix)
+            except UNREADABLE:
+                # What stands first in the folder is damaged: it exists if anything in it can be read.
+                if any(True for _ in self.children(folder, lambda error: None)):
+                    return True
+                raise
+            return entry is not None and entry.key.startswith(prefix)
         return any(True for _ in self.children(folder))
 
     def children(self, folder: Path, on_missing: OnMissing | None = None) -> Iterator[Child]:
@@ -43,16 +48,17 @@ class Namespace:
 
         A folder inside is passed over with one search, whatever it holds.
         """
+        if not self.names.can_hold_keys(folder):
+            return
         depth = len(folder)
         prefix = self.names.prefix_of(folder)
         seen: set[bytes] = set()
         after: bytes | None = None
-        while True:
-            page = self.tree.page(prefix, after, PAGE if depth else 1, on_missing)
-            if not page:
-                return
+        passed = b""
+        while page := self.tree.page(prefix, after, PAGE if depth else 1, on_missing):
             for key, cid in page:
-                after = key
+                if key <= passed:
+                    continue
                 path = self.names.path_of(key)
                 if path[:depth] != folder:
                     continue
@@ -64,8 +70,8 @@ class Namespace:
                     yield Child(path[depth], None, None)
                 inner = (*folder, path[depth])
                 if self.names.is_whole(inner):
-                    after = self._last_below(inner)
-                    break
+                    passed = self._last_below(inner)
+            after = max(page[-1].key, passed)
 
     def _last_below(self, folder: Path) -> bytes:
         # No key below the folder is greater than this, and no key beyond it is smaller: "/" + 1 is "0".

@@ -6,16 +6,24 @@ Everything that one rename changes is one transaction.
 """
 
 import errno
+import logging
 import time
 
 from mstfs.errors import MstfsError, RecordError
 from mstfs.limits import RECORD_BYTES
 from mstfs.staging.files import CHUNK_BYTES, StoredFile
 from mstfs.view.inodes import Inode
-from mstfs.view.names import CONTROL
-from mstfs.view.nodes import Folder, Node, Pending, Record, Stored
+from mstfs.view.keeper import EMPTY
+from mstfs.view.names import in_control
+from mstfs.view.nodes import Attributes, Folder, Node, Pending, Record, Stored
 from mstfs.view.view import split_path
 from mstfs.view.writer import Writer, refusal
+
+log = logging.getLogger("mstfs")
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")
 
 
 class Renamer:
@@ -23,6 +31,7 @@ class Renamer:
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
+        self.keeper = writer.keeper
         self.view = writer.view
         self.workspace = writer.workspace
 
@@ -32,7 +41,7 @@ class Renamer:
         """Move a name, replacing a file (or an empty folder) that has the new one. OSError with the errno."""
         source = self.writer.writable_path(parent, name)
         target = self.writer.writable_path(new_parent, new_name)
-        if source.startswith(CONTROL) or target.startswith(CONTROL):
+        if in_control(source) or in_control(target):
             raise refusal(errno.EPERM)
         node = self.view.resolve(source)
         if node is None:
@@ -69,6 +78,7 @@ class Renamer:
         replaced = self.view.inodes.get(target)
         if replaced is not None and replaced.opens:
             self.view.pin(replaced)
+        before = self._prepare(inode, node, target)
         with self.workspace.transaction():
             self._move_file(source, node, target, inode)
         pending = self.view.pending.pop(target, None)
@@ -76,51 +86,50 @@ class Renamer:
             self.view.inodes.detach(replaced)
             if pending is replaced:
                 replaced.node = Pending()
-        if inode is not None:
-            self._follow(inode, source, target, node)
+        if inode is not None and before is not None:
+            self.view.inodes.move(source, target, folder=False)
+            self._follow(inode, before)
 
     def _settled(self, source: bytes, node: Node, inode: Inode | None) -> Node:
         """The node of a file whose buffer, if it has a changed one, is stored first."""
         if inode is not None and inode.buffer is not None and inode.buffer.dirty:
-            self.writer.commit(inode, final=True)
-            inode.invalid = False
+            self.keeper.commit(inode, final=True)
             settled = self.view.resolve(source)
             assert settled is not None
             return settled
         return node
 
-    def _follow(self, inode: Inode, source: bytes, target: bytes, node: Node) -> None:
-        """The inode goes along with its name; what it says may be said differently there."""
-        buffer = inode.buffer
-        before = buffer.size if buffer is not None else self.view.attributes(inode).size
-        if inode.opens and buffer is None:
-            self.view.pin(inode)
-        self.view.inodes.move(source, target, folder=False)
-        if isinstance(node, Stored) and buffer is not None:
-            self._rebase(inode)
-        if buffer is None and inode.pinned is None and self.view.attributes(inode).size != before:
-            self.view.stale.inodes.add(inode.number)
+    def _prepare(self, inode: Inode | None, node: Node, target: bytes) -> Attributes | None:
+        """A stored file that becomes a record loses its row: who writes to it goes on from memory."""
+        if inode is None:
+            return None
+        if isinstance(node, Stored) and inode.buffer is not None and self.view.key_of(target) is not None:
+            self.view.take_in(inode)
+        return self.view.attributes(inode)
 
-    def _rebase(self, inode: Inode) -> None:
-        """A buffer over a stored file that became a record stands on the record's text now."""
-        buffer = inode.buffer
+    def _follow(self, inode: Inode, before: Attributes) -> None:
+        """The inode has moved along with its name: it says the same, but may be another kind of file now."""
         node = self.view.node(inode)
-        if buffer is not None and isinstance(node, Record):
-            text = self.view.contents(node)
-            buffer.clean(lambda number: text[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES])
+        draft = isinstance(node, Stored) and node.file.error not in (None, EMPTY)
+        inode.invalid = draft and inode.buffer is not None
+        if self.view.attributes(inode) != before:
+            self.view.stale.inodes.add(inode.number)
+        if isinstance(node, Record) and not node.staged and inode.buffer is not None:
+            # The same record is published already, perhaps as another text.
+            inode.diverged = True
 
     def _move_file(self, source: bytes, node: Node, target: bytes, inode: Inode | None) -> None:
         """Move one file in the tables. Inside a transaction."""
         old_key, new_key = self.view.key_of(source), self.view.key_of(target)
         if isinstance(node, Record):
-            self._move_record(node, source, target, new_key)
+            self._move_record(node, target, new_key, inode)
             return
         assert isinstance(node, Stored)
-        being_written = inode is not None and inode.opens > 0
+        being_written = inode is not None and inode.buffer is not None
         if new_key is None or node.file.kind == "symlink":
             if new_key is not None:
                 raise refusal(errno.EPERM)
-            self.writer.drop_path(target)
+            self.keeper.drop_path(target)
             self.workspace.files.change(node.file, path=target, error=None)
         else:
             self._promote(node.file, target, new_key, keep_draft=old_key is not None or being_written)
@@ -128,23 +137,27 @@ class Renamer:
             # A draft lay over a record: the name took the record with it.
             self.workspace.stage_delete(old_key)
 
-    def _move_record(self, node: Record, source: bytes, target: bytes, new_key: bytes | None) -> None:
+    def _move_record(self, node: Record, target: bytes, new_key: bytes | None, inode: Inode | None) -> None:
+        mtime_ns = self.view.mtime_of(node)
+        if inode is not None and inode.mtime_ns is not None:
+            mtime_ns = inode.mtime_ns
         if new_key is not None:
             text = self.workspace.edits.text(node.key) if node.verbatim else None
-            self.writer.drop_path(target)
-            self.workspace.stage_cid(new_key, node.cid, text=text, mtime_ns=node.mtime_ns)
+            self.keeper.drop_path(target)
+            self.workspace.stage_cid(new_key, node.cid, text=text, mtime_ns=mtime_ns)
         else:
+            buffer = inode.buffer if inode is not None else None
             try:
-                data = self.view.contents(node)
+                # Who has it open may see another text than the name says; that is what goes along.
+                data = buffer.read(0, buffer.size) if buffer is not None else self.view.contents(node)
             except MstfsError:
                 # What cannot be read cannot become scratch, and must not be lost by trying.
                 raise refusal(errno.EIO) from None
-            self.writer.drop_path(target)
+            self.keeper.drop_path(target)
             chunks = {
                 number: data[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
                 for number in range((len(data) + CHUNK_BYTES - 1) // CHUNK_BYTES)
             }
-            mtime_ns = self.view.attributes(self.view.inodes.at(source)).mtime_ns
             row = self.workspace.files.add(target, "file", mode=self.view.file_mode, mtime_ns=time.time_ns())
             self.workspace.files.write(row, chunks, len(data), 0, mtime_ns=mtime_ns)
         self.workspace.stage_delete(node.key)
@@ -158,27 +171,32 @@ class Renamer:
         try:
             block = self.view.form.parse(text)
         except RecordError as found:
-            error = str(found)
+            error = str(found) if text else EMPTY
             if not keep_draft:
+                log.info("%s cannot become %s: %s", *map(_text, (file.path, target)), found)
                 raise refusal(errno.EINVAL) from None
-        row = self.workspace.files.get(target)
-        if row is not None:
-            self.workspace.files.remove(row)
+        self.keeper.drop_row(target)
         if error is not None:
             self.workspace.files.change(file, path=target, error=error)
             return
-        self.workspace.files.remove(file)
-        self.writer.stage_text(key, target, block, text, file.mtime_ns)
+        self.keeper.drop_row(file.path)
+        self.keeper.stage_text(key, target, block, text, file.mtime_ns)
 
     # --- folders ------------------------------------------------------------------------------
 
     def _folder(self, source: bytes, target: bytes) -> None:
         """Move everything below a folder, and the folder itself."""
         moves = []
+        known: list[tuple[Inode, Attributes]] = []
         for path in self._files_below(source):
             node = self.view.resolve(path)
             assert node is not None
-            moves.append((path, self._settled(path, node, self.view.inodes.get(path))))
+            inode = self.view.inodes.get(path)
+            node = self._settled(path, node, inode)
+            moves.append((path, node))
+            before = self._prepare(inode, node, target + path[len(source) :])
+            if inode is not None and before is not None:
+                known.append((inode, before))
         with self.workspace.transaction():
             row = self.workspace.files.get(target)
             if row is not None:
@@ -195,16 +213,16 @@ class Renamer:
         self.view.kept.discard(target)
         self._move_kept(source, target)
         self.view.inodes.move(source, target, folder=True)
-        for path, _ in moves:
-            inode = self.view.inodes.get(target + path[len(source) :])
-            if inode is not None:
-                # Text may be shown in another form under a record's name than under a scratch name.
-                self.view.stale.inodes.add(inode.number)
+        for inode, before in known:
+            self._follow(inode, before)
 
     def _move_kept(self, source: bytes, target: bytes) -> None:
         for known in [path for path in self.view.kept if path == source or path.startswith(source + b"/")]:
             self.view.kept.discard(known)
             self.view.kept.add(target + known[len(source) :])
+        times = self.view.folder_times
+        for known in [path for path in times if path == source or path.startswith(source + b"/")]:
+            times[target + known[len(source) :]] = times.pop(known)
 
     def _files_below(self, folder: bytes) -> list[bytes]:
         found = {path for path in self.view.pending if path.startswith(folder + b"/")}

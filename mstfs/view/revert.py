@@ -1,8 +1,9 @@
 """Revert: drop edits and drafts, so that what is published shows again. Scratch is left alone."""
 
 from mstfs.errors import Refused
-from mstfs.view.changes import changed_path
-from mstfs.view.names import CONTROL
+from mstfs.view.changes import changed_path, hold
+from mstfs.view.keeper import Keeper
+from mstfs.view.names import in_control
 from mstfs.view.view import View, split_path
 
 
@@ -17,28 +18,23 @@ def revert(view: View, paths: list[bytes]) -> list[bytes]:
     chosen: set[bytes] = set()
     for path in paths:
         clean = path.strip(b"/")
-        if clean == CONTROL or clean.startswith(CONTROL + b"/") or b".." in clean.split(b"/"):
+        if in_control(clean) or b".." in clean.split(b"/"):
             raise Refused(f"{path.decode('utf-8', 'backslashreplace')} is not part of the tree")
         chosen |= _below(view, clean)
     gone = []
+    keeper = Keeper(view)
     for path in sorted(chosen):
-        inode = view.inodes.get(path)
-        if inode is not None and inode.opens:
-            view.pin(inode)
+        hold(view, view.inodes.get(path))
     with workspace.transaction():
         for path in sorted(chosen):
             key = view.names.key_of(split_path(path))
             row = workspace.files.get(path)
             if row is not None and key is not None and row.kind == "file":
-                workspace.files.remove(row)
+                keeper.drop_row(path)
                 gone.append(path)
             if key is not None and workspace.edits.discard(key) and path not in gone[-1:]:
                 gone.append(path)
     for path in gone:
-        inode = view.inodes.get(path)
-        if inode is not None and inode.buffer is not None:
-            # Whoever has it open for writing goes on; what was written so far is no longer staged.
-            inode.buffer.dirty = True
         changed_path(view, split_path(path))
     view.switched()
     return gone

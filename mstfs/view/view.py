@@ -2,18 +2,21 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mstfs.codec import cid as cids
-from mstfs.errors import BlockError, FormatError, MstfsError, SyntaxRuleError
+from mstfs.errors import BlockError, FormatError, MstfsError
+from mstfs.limits import RECORD_BYTES
 from mstfs.repo import tid
-from mstfs.repo.syntax import check_key
+from mstfs.repo.syntax import is_key
+from mstfs.staging.files import CHUNK_BYTES
 from mstfs.staging.workspace import Workspace
+from mstfs.view.buffers import Buffer
 from mstfs.view.contents import Renderings
 from mstfs.view.control import ControlFolder
 from mstfs.view.forms import Form
 from mstfs.view.inodes import Inode, InodeTable, Pinned
-from mstfs.view.names import CONTROL, Names, Path
+from mstfs.view.names import CONTROL, Names, Path, in_control
 from mstfs.view.namespace import Namespace
 from mstfs.view.nodes import Attributes, Command, Control, Folder, Node, Pending, Record, Stored
 
@@ -21,10 +24,12 @@ log = logging.getLogger("mstfs")
 
 
 def split_path(path: bytes) -> Path:
+    """The names of a path; the root has none."""
     return tuple(path.split(b"/")) if path else ()
 
 
 def join_path(folder: bytes, name: bytes) -> bytes:
+    """The path of a name in a folder."""
     return folder + b"/" + name if folder else name
 
 
@@ -65,6 +70,8 @@ class View:
         self.control = ControlFolder(workspace, self.names, self.renderings)
         self.file_mode = (0o444 if workspace.read_only else 0o666) & ~umask
         self.folder_mode = (0o555 if workspace.read_only else 0o777) & ~umask
+        # Of a file of size 0 nobody reads; where files are never opened, only a read can be refused.
+        self.unreadable_size = 0
         self.opened_ns = time.time_ns()
         self.switched()
 
@@ -77,21 +84,23 @@ class View:
     # --- what a path names --------------------------------------------------------------------
 
     def key_of(self, path: bytes) -> bytes | None:
-        """The key that a file of this path stands for: a valid one, or one that the tree holds anyway."""
+        """The key that a file of this path stands for: a valid one, or one that the tree holds anyway.
+
+        One that was deleted and is published still counts, so that an editor that moves the old file away and
+        writes a new one changes the record.
+        """
         key = self.names.key_of(split_path(path))
-        if key is None:
-            return None
-        try:
-            check_key(key)
-        except SyntaxRuleError:
-            return key if self.workspace.staged.get(key) is not None else None
-        return key
+        if key is None or is_key(key):
+            return key
+        staged = self.workspace.staged
+        held = staged.get(key) is not None or staged.published(key) is not None
+        return key if held else None
 
     def resolve(self, path: bytes) -> Node | None:
         """What the path names, or None. Raises BlockError where the way to it cannot be read."""
         if path == b"":
             return Folder()
-        if path == CONTROL or path.startswith(CONTROL + b"/"):
+        if in_control(path):
             if path in self.pending:
                 return Command()
             return self.control.resolve(path)
@@ -138,18 +147,17 @@ class View:
 
     def children(self, path: bytes) -> Iterator[tuple[bytes, Node | None]]:
         """Names in a folder and, where it costs nothing, what they name. Each name comes once."""
-        if path == CONTROL or path.startswith(CONTROL + b"/"):
+        if in_control(path):
             yield from self.control.children(path)
             return
         prefix = path + b"/" if path else b""
         own = set(self.workspace.files.names(path))
-        for other in (self.pending, self.kept, self.workspace.files.children):
+        for other in (self.pending, self.kept):
             own.update(
                 known[len(prefix) :]
                 for known in other
-                if known.startswith(prefix) and known != CONTROL and b"/" not in known[len(prefix) :]
+                if known.startswith(prefix) and b"/" not in known[len(prefix) :]
             )
-        own.discard(b"")
         edits = self.workspace.edits
         for name, key, cid in self.namespace.children(split_path(path), self._unreadable):
             if name in own:
@@ -163,7 +171,7 @@ class View:
         for name in sorted(own):
             yield name, None
 
-    def _unreadable(self, error: BlockError) -> None:
+    def _unreadable(self, error: MstfsError) -> None:
         log.warning("a part of the tree cannot be listed: %s", error)
 
     # --- what a file says ---------------------------------------------------------------------
@@ -200,8 +208,6 @@ class View:
         return self.contents(node)[offset : offset + length]
 
     def read_stored(self, node: Stored, offset: int, length: int) -> bytes:
-        from mstfs.view.buffers import Buffer
-
         file = node.file
         files = self.workspace.files
         return Buffer(file.size, lambda number: files.read_chunk(file.ident, number)).read(offset, length)
@@ -224,6 +230,18 @@ class View:
             data = self.contents(node)
             inode.pinned = Pinned(len(data), lambda start, length: data[start : start + length])
 
+    def take_in(self, inode: Inode) -> None:
+        """Hold in memory all that an open record or draft says, apart from what it was read from."""
+        buffer = inode.buffer
+        node = self.node(inode)
+        if buffer is None and isinstance(node, Record | Stored):
+            data = self.contents(node)
+            inode.buffer = Buffer(len(data), _chunks(data))
+        elif buffer is not None and isinstance(node, Record | Stored) and buffer.size <= RECORD_BYTES:
+            dirty = buffer.dirty
+            buffer.clean(_chunks(buffer.read(0, buffer.size)))
+            buffer.dirty = dirty
+
     # --- what stat says -----------------------------------------------------------------------
 
     def attributes(self, inode: Inode) -> Attributes:
@@ -241,28 +259,36 @@ class View:
         kind = "file"
         lasting = True
         if isinstance(node, Record):
-            mtime_ns = mtime_ns or node.mtime_ns or self._record_ns(node.key)
+            mtime_ns = self.mtime_of(node) if mtime_ns is None else mtime_ns
             if node.fixed:
                 mode &= 0o444
         elif isinstance(node, Stored):
-            mtime_ns = mtime_ns or node.file.mtime_ns
+            mtime_ns = node.file.mtime_ns if mtime_ns is None else mtime_ns
             kind = node.file.kind
             mode = 0o777 if kind == "symlink" else node.file.mode
+        elif isinstance(node, Pending):
+            if inode.mode is not None and inode.path is not None and self.key_of(inode.path) is None:
+                mode = inode.mode
         elif isinstance(node, Control):
             mode, lasting = 0o400, node.fixed
+            # A new time at every look makes the kernel read again what it may have cached of the last one.
+            mtime_ns = None if node.fixed else time.time_ns()
         elif isinstance(node, Command):
             mode, lasting = 0o600, False
-        return Attributes(inode.number, kind, mode, size, mtime_ns or self.opened_ns, lasting)
+        mtime_ns = self.opened_ns if mtime_ns is None else mtime_ns
+        return Attributes(inode.number, kind, mode, size, mtime_ns, lasting)
 
     def _folder_attributes(self, inode: Inode, node: Folder) -> Attributes:
         path = inode.path
-        mtime_ns = inode.mtime_ns or (self.folder_times.get(path) if path is not None else None)
+        mtime_ns = self.rev_ns
+        if path is not None:
+            stored = self.workspace.files.get(path)
+            mtime_ns = self.folder_times.get(path, stored.mtime_ns if stored is not None else mtime_ns)
         mode = self.folder_mode & 0o555 if node.fixed else self.folder_mode
-        in_control = path is not None and path.startswith(CONTROL)
-        if in_control and path is not None and not path.startswith(CONTROL + b"/history/"):
+        if path is not None and in_control(path) and not path.startswith(CONTROL + b"/history/"):
             mode = 0o700 if path == CONTROL + b"/commands" else 0o500
-            return Attributes(inode.number, "folder", mode, 0, mtime_ns or self.rev_ns, path == CONTROL)
-        return Attributes(inode.number, "folder", mode, 0, mtime_ns or self.rev_ns, True)
+            return Attributes(inode.number, "folder", mode, 0, mtime_ns, path == CONTROL)
+        return Attributes(inode.number, "folder", mode, 0, mtime_ns, True)
 
     def _size(self, inode: Inode, node: Node | None) -> int:
         if inode.buffer is not None:
@@ -276,7 +302,11 @@ class View:
         try:
             return len(self.contents(node))
         except MstfsError:
-            return 0
+            return self.unreadable_size
+
+    def mtime_of(self, node: Record) -> int:
+        """When a record was written, in ns: staged, or as its key says, or else as the head says."""
+        return self._record_ns(node.key) if node.mtime_ns is None else node.mtime_ns
 
     def _record_ns(self, key: bytes) -> int:
         return _tid_ns(key.rpartition(b"/")[2].decode("latin-1")) or self.rev_ns
@@ -308,6 +338,10 @@ class View:
             if isinstance(node, Stored) and node.file.error is not None:
                 found[b"user.mstfs.error"] = node.file.error.encode()
         return found
+
+
+def _chunks(data: bytes) -> Callable[[int], bytes]:
+    return lambda number: data[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
 
 
 def _tid_ns(text: str | None) -> int | None:

@@ -7,16 +7,16 @@ import errno
 import logging
 import os
 import time
+from typing import TypeGuard
 
-from mstfs.codec import cid as cids
-from mstfs.errors import MstfsError, RecordError
 from mstfs.limits import NAME_BYTES, RECORD_BYTES, SCRATCH_BYTES
 from mstfs.staging.files import CHUNK_BYTES, StoredFile
 from mstfs.view.buffers import Buffer
 from mstfs.view.control import COMMANDS
 from mstfs.view.inodes import Inode
-from mstfs.view.names import CONTROL
-from mstfs.view.nodes import Command, Control, Folder, Pending, Record, Stored
+from mstfs.view.keeper import Keeper
+from mstfs.view.names import CONTROL, in_control
+from mstfs.view.nodes import Command, Control, Folder, Node, Pending, Record, Stored
 from mstfs.view.view import View, join_path
 
 log = logging.getLogger("mstfs")
@@ -27,7 +27,9 @@ SPILL_BYTES = 8 << 20
 UNLINKED_BYTES = 1 << 30
 """What a file without a name may hold: it lives in memory."""
 
-EMPTY = "the file is empty"
+
+def _is_fixed(node: Node | None) -> TypeGuard[Record | Control]:
+    return isinstance(node, Record) or (isinstance(node, Control) and node.fixed)
 
 
 def refusal(code: int) -> OSError:
@@ -41,6 +43,8 @@ class Writer:
     def __init__(self, view: View) -> None:
         self.view = view
         self.workspace = view.workspace
+        self.keeper = Keeper(view)
+        self.commit = self.keeper.commit
 
     # --- names --------------------------------------------------------------------------------
 
@@ -51,7 +55,7 @@ class Writer:
         if len(name) > NAME_BYTES:
             raise refusal(errno.ENAMETOOLONG)
         path = join_path(parent.path, name)
-        if path == CONTROL or (path.startswith(CONTROL + b"/") and parent.path != COMMANDS):
+        if path == CONTROL or (in_control(path) and parent.path != COMMANDS):
             raise refusal(errno.EPERM)
         if self.workspace.read_only and parent.path != COMMANDS:
             raise refusal(errno.EROFS)
@@ -60,19 +64,26 @@ class Writer:
     def touch_folder(self, path: bytes) -> None:
         """A folder's listing changed just now; it stays, even when its last key is gone, until rmdir."""
         self.view.folder_times[path] = time.time_ns()
-        if path and not path.startswith(CONTROL):
-            self.view.kept.add(path)
+        if path and not in_control(path):
+            names = path.split(b"/")
+            self.view.kept.update(b"/".join(names[:depth]) for depth in range(1, len(names) + 1))
 
     def create(self, parent: Inode, name: bytes, mode: int) -> Inode:
         """A new, empty, open file. It is in its buffer alone until it is closed or fsynced."""
         path = self.writable_path(parent, name)
         if self.view.resolve(path) is not None:
             raise refusal(errno.EEXIST)
+        there = self.view.inodes.get(path)
+        if there is not None and there.opens:
+            # Another file had this name, and went away without its last user.
+            self.view.inodes.detach(there)
         inode = self.view.inodes.at(path, Command() if parent.path == COMMANDS else Pending())
         inode.buffer = Buffer(0, lambda number: b"")
         inode.buffer.dirty = True
         inode.mode = mode & 0o777
+        inode.mtime_ns = time.time_ns()
         inode.opens += 1
+        inode.writers += 1
         inode.lookups += 1
         self.view.pending[path] = inode
         self.touch_folder(parent.path or b"")
@@ -122,21 +133,12 @@ class Writer:
             if inode is not None and inode.opens:
                 self.view.pin(inode)
             with self.workspace.transaction():
-                self.drop_path(path, keep_contents=inode is not None and inode.opens > 0)
+                self.keeper.drop_path(path)
         self.view.pending.pop(path, None)
         if inode is not None:
             inode.node = node
             self.view.inodes.detach(inode)
         self.touch_folder(parent.path or b"")
-
-    def drop_path(self, path: bytes, *, keep_contents: bool = False) -> None:
-        """Remove what a file's path names, in every layer. Call inside a transaction."""
-        row = self.workspace.files.get(path)
-        if row is not None:
-            self.workspace.files.remove(row, keep_contents=keep_contents and row.kind == "file")
-        key = self.view.key_of(path)
-        if key is not None and self.workspace.staged.get(key) is not None:
-            self.workspace.stage_delete(key)
 
     def rmdir(self, parent: Inode, name: bytes) -> None:
         """Remove an empty folder."""
@@ -163,7 +165,14 @@ class Writer:
     # --- contents -----------------------------------------------------------------------------
 
     def open(self, inode: Inode, *, write: bool, truncate: bool) -> None:
-        """Count an open file, and empty it where that is asked for."""
+        """Count an open file, and empty it where that is asked for.
+
+        A record that cannot be read cannot be opened either, except to be written anew: its size is shown as
+        0, so no read would ever arrive to be told. Raises BlockError or FormatError then.
+        """
+        if inode.outdated:
+            # The kernel looks the name up again and finds what it means now.
+            raise refusal(errno.ESTALE)
         node = self.view.node(inode)
         if isinstance(node, Folder):
             raise refusal(errno.EISDIR)
@@ -172,22 +181,24 @@ class Writer:
                 raise refusal(errno.EROFS)
             if isinstance(node, Control) or (isinstance(node, Record) and node.fixed):
                 raise refusal(errno.EPERM)
-        inode.opens += 1
         if truncate:
-            try:
-                self.buffer(inode, load=False).truncate(0)
-                inode.mtime_ns = time.time_ns()
-            except BaseException:
-                inode.opens -= 1
-                raise
+            self.buffer(inode, load=False).truncate(0)
+            inode.mtime_ns = time.time_ns()
+        elif inode.buffer is None and inode.pinned is None and _is_fixed(node):
+            self.view.contents(node)
+        inode.opens += 1
+        inode.writers += write
 
     def buffer(self, inode: Inode, *, load: bool = True) -> Buffer:
         """The buffer of an inode; a new one lies over what the file says now, or over nothing."""
         if inode.buffer is not None:
             return inode.buffer
         node = self.view.node(inode)
+        pinned = inode.pinned
         if not load:
             inode.buffer = Buffer(0, lambda number: b"")
+        elif pinned is not None:
+            inode.buffer = Buffer(pinned.size, lambda number: pinned.read(number * CHUNK_BYTES, CHUNK_BYTES))
         elif isinstance(node, Stored) and node.file.kind == "file":
             inode.buffer = self._stored_buffer(node.file)
         else:
@@ -214,7 +225,7 @@ class Writer:
                 if buffer.changed_bytes() > UNLINKED_BYTES:
                     raise refusal(errno.ENOSPC)
             elif not isinstance(inode.node, Command) and self.view.key_of(inode.path) is None:
-                self._store_scratch(inode, buffer)
+                self.keeper.store_scratch(inode, buffer)
         return len(data)
 
     def _check_size(self, inode: Inode, size: int) -> None:
@@ -233,6 +244,8 @@ class Writer:
         if inode.opens == 0:
             try:
                 self.commit(inode, final=True)
+                if inode.invalid:
+                    raise refusal(errno.EINVAL)
             finally:
                 self._let_go(inode)
 
@@ -244,8 +257,8 @@ class Writer:
         node = self.view.node(inode)
         if isinstance(node, Folder):
             self.view.folder_times[inode.path] = mtime_ns
-            return
-        if isinstance(node, Stored):
+            inode.mtime_ns = None
+        elif isinstance(node, Stored):
             with self.workspace.transaction():
                 inode.node = Stored(self.workspace.files.change(node.file, mtime_ns=mtime_ns))
         elif isinstance(node, Record) and node.staged:
@@ -258,7 +271,7 @@ class Writer:
         """Permission bits are kept for scratch; a record has none of its own, and nothing fails."""
         node = self.view.node(inode)
         inode.mode = mode & 0o777
-        if isinstance(node, Stored) and not self.workspace.read_only:
+        if isinstance(node, Stored) and inode.path is not None and not self.workspace.read_only:
             with self.workspace.transaction():
                 inode.node = Stored(self.workspace.files.change(node.file, mode=mode & 0o777))
 
@@ -280,9 +293,10 @@ class Writer:
             self.commit(inode, final=True)
         self.workspace.sync()
 
-    def release(self, inode: Inode) -> None:
-        """The last close of an open file is done."""
+    def release(self, inode: Inode, *, write: bool = True) -> None:
+        """The last close of an open file is done; `write` as it was opened."""
         inode.opens -= 1
+        inode.writers -= write
         if inode.opens > 0:
             return
         try:
@@ -295,106 +309,19 @@ class Writer:
         """Nobody has the inode open any more: forget its buffer and what was kept for its readers."""
         buffer, inode.buffer = inode.buffer, None
         inode.invalid = False
+        self.keeper.forget_orphans(inode)
         if inode.path is None:
-            if isinstance(inode.node, Stored) and not self.workspace.read_only:
-                with self.workspace.transaction():
-                    self.workspace.files.forget(inode.node.file.ident)
             self.view.inodes.drop_if_unused(inode)
             return
         if isinstance(inode.node, Command):
             return
         pinned, inode.pinned = inode.pinned, None
-        if pinned is not None or (buffer is not None and self.view.attributes(inode).size != buffer.size):
+        diverged, inode.diverged = inode.diverged, False
+        if (
+            diverged
+            or pinned is not None
+            or (buffer is not None and (buffer.dirty or self.view.attributes(inode).size != buffer.size))
+        ):
             # The kernel knows the text as it was written; from now on the file says something else.
             self.view.stale.inodes.add(inode.number)
         self.view.inodes.drop_if_unused(inode)
-
-    def commit(self, inode: Inode, *, final: bool) -> None:
-        """Make an edit, a draft or a scratch file of a buffer.
-
-        A new file that is still empty waits for more, unless this is `final`: a shell closes a copy
-        of the descriptor before it writes the first byte.
-        """
-        buffer = inode.buffer
-        if buffer is None or not buffer.dirty or inode.path is None:
-            return
-        if buffer.size == 0 and not final:
-            return
-        key = self.view.key_of(inode.path)
-        if key is None:
-            self._store_scratch(inode, buffer)
-            return
-        if buffer.size == 0:
-            self._store_draft(inode, buffer, EMPTY)
-            return
-        text = buffer.read(0, buffer.size)
-        try:
-            block = self.view.form.parse(text)
-        except RecordError as error:
-            self._store_draft(inode, buffer, str(error))
-            inode.invalid = True
-            return
-        with self.workspace.transaction():
-            self.stage_text(key, inode.path, block, text, inode.mtime_ns)
-        self.view.pending.pop(inode.path, None)
-        inode.node = None
-        inode.mtime_ns = None
-        inode.invalid = False
-        # The draft that may have lain below is gone: the buffer stands on the text from now on.
-        buffer.clean(lambda number: text[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES])
-
-    def stage_text(self, key: bytes, path: bytes, block: bytes, text: bytes, mtime_ns: int | None) -> None:
-        """Stage a record that was given as text, and drop the draft it was. Call inside a transaction."""
-        row = self.workspace.files.get(path)
-        if row is not None:
-            self.workspace.files.remove(row)
-        current = self.workspace.staged.get(key)
-        if current is not None and self._says(current, text):
-            # What was read is written back: the same record, even where text alone could not tell it.
-            self.workspace.stage_cid(key, current, mtime_ns=mtime_ns)
-            return
-        verbatim = None if self.view.form.render(block) == text else text
-        self.workspace.stage_cid(key, cids.for_block(block), block=block, text=verbatim, mtime_ns=mtime_ns)
-
-    def _says(self, cid: bytes, text: bytes) -> bool:
-        try:
-            return self.view.renderings.get(cid) == text
-        except MstfsError:
-            return False
-
-    def _row(self, inode: Inode) -> StoredFile:
-        assert inode.path is not None
-        row = self.workspace.files.get(inode.path)
-        if row is None:
-            mode = self.view.file_mode if inode.mode is None else inode.mode
-            row = self.workspace.files.add(inode.path, "file", mode=mode, mtime_ns=time.time_ns())
-        return row
-
-    def _store(self, inode: Inode, buffer: Buffer, error: str | None) -> StoredFile:
-        assert inode.path is not None
-        known = self.workspace.files.get(inode.path)
-        chunks: dict[int, bytes | bytearray] = dict(buffer.chunks)
-        if known is None or error is not None:
-            # What lies below the buffer is not in the row: all of it goes in.
-            for number in range((buffer.size + CHUNK_BYTES - 1) // CHUNK_BYTES):
-                if number not in chunks:
-                    chunks[number] = buffer.read(number * CHUNK_BYTES, CHUNK_BYTES)
-        mtime_ns = inode.mtime_ns or time.time_ns()
-        with self.workspace.transaction():
-            row = self._row(inode)
-            kept = min(buffer.base_size, row.size)
-            row = self.workspace.files.write(row, chunks, buffer.size, kept, error=error, mtime_ns=mtime_ns)
-        self.view.pending.pop(inode.path, None)
-        inode.node = Stored(row)
-        inode.mtime_ns = None
-        return row
-
-    def _store_scratch(self, inode: Inode, buffer: Buffer) -> None:
-        row = self._store(inode, buffer, None)
-        files = self.workspace.files
-        buffer.clean(lambda number: files.read_chunk(row.ident, number))
-
-    def _store_draft(self, inode: Inode, buffer: Buffer, error: str) -> None:
-        self._store(inode, buffer, error)
-        buffer.dirty = False
-        log.info("%s is a draft: %s", (inode.path or b"").decode("utf-8", "backslashreplace"), error)

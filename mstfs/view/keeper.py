@@ -1,0 +1,156 @@
+"""What becomes of a buffer: an edit, a draft, or a scratch file; and how those go away again."""
+
+import logging
+import time
+
+from mstfs.codec import cid as cids
+from mstfs.errors import MstfsError, RecordError
+from mstfs.staging.files import CHUNK_BYTES, StoredFile
+from mstfs.view.buffers import Buffer
+from mstfs.view.inodes import Inode
+from mstfs.view.nodes import Command, Record, Stored
+from mstfs.view.view import View
+
+log = logging.getLogger("mstfs")
+
+EMPTY = "the file is empty"
+
+
+class Keeper:
+    """Puts what was written into the overlay, and takes names out of it."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.workspace = view.workspace
+
+    def commit(self, inode: Inode, *, final: bool) -> None:
+        """Make an edit, a draft or a scratch file of a buffer.
+
+        A new file that is still empty waits for more, unless this is `final`: a shell closes a copy
+        of the descriptor before it writes the first byte.
+        """
+        buffer = inode.buffer
+        if buffer is None or not buffer.dirty or inode.path is None or isinstance(inode.node, Command):
+            return
+        if buffer.size == 0 and not final:
+            return
+        before = self.view.attributes(inode)
+        self._keep(inode, inode.path, buffer)
+        if self.view.attributes(inode) != before:
+            # For example: what was read is written back, and the record has its own time again.
+            self.view.stale.inodes.add(inode.number)
+
+    def _keep(self, inode: Inode, path: bytes, buffer: Buffer) -> None:
+        key = self.view.key_of(path)
+        if key is None:
+            self.store_scratch(inode, buffer)
+            return
+        if buffer.size == 0:
+            self._store_draft(inode, buffer, EMPTY)
+            return
+        text = buffer.read(0, buffer.size)
+        try:
+            block = self.view.form.parse(text)
+        except RecordError as error:
+            self._store_draft(inode, buffer, str(error))
+            inode.invalid = True
+            return
+        with self.workspace.transaction():
+            self.stage_text(key, path, block, text, inode.mtime_ns)
+        # The draft that may have lain below is gone: the buffer stands on the text from now on.
+        buffer.clean(lambda number: text[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES])
+        self.view.pending.pop(path, None)
+        inode.mtime_ns = None
+        inode.node = None
+        inode.invalid = False
+        node = self.view.node(inode)
+        if isinstance(node, Record) and not node.staged:
+            # The same record is published already, perhaps as another text.
+            inode.diverged = inode.diverged or not self._says(node.cid, text)
+
+    def stage_text(self, key: bytes, path: bytes, block: bytes, text: bytes, mtime_ns: int | None) -> None:
+        """Stage a record that was given as text, and drop the draft it was. Call inside a transaction."""
+        self.drop_row(path)
+        current = self.workspace.staged.get(key)
+        if current is not None and self._says(current, text):
+            # What was read is written back: the same record, even where text alone could not tell it.
+            self.workspace.stage_cid(key, current, mtime_ns=mtime_ns)
+            return
+        verbatim = None if self.view.form.render(block) == text else text
+        self.workspace.stage_cid(key, cids.for_block(block), block=block, text=verbatim, mtime_ns=mtime_ns)
+
+    def _says(self, cid: bytes, text: bytes) -> bool:
+        try:
+            return self.view.renderings.get(cid) == text
+        except MstfsError:
+            return False
+
+    # --- files of the overlay -----------------------------------------------------------------
+
+    def store_scratch(self, inode: Inode, buffer: Buffer) -> None:
+        """Store what was written so far; the buffer holds nothing in memory afterwards."""
+        row = self._store(inode, buffer, None)
+        files = self.workspace.files
+        buffer.clean(lambda number: files.read_chunk(row.ident, number))
+
+    def _store_draft(self, inode: Inode, buffer: Buffer, error: str) -> None:
+        self._store(inode, buffer, error)
+        buffer.dirty = False
+        log.info("%s is a draft: %s", (inode.path or b"").decode("utf-8", "backslashreplace"), error)
+
+    def _store(self, inode: Inode, buffer: Buffer, error: str | None) -> StoredFile:
+        assert inode.path is not None
+        known = self.workspace.files.get(inode.path)
+        chunks: dict[int, bytes | bytearray] = dict(buffer.chunks)
+        kept = buffer.base_size
+        if known is None or error is not None:
+            # What lies below the buffer is not in the row: all of it goes in. Holes do not: they are zeros.
+            for number in range((buffer.base_size + CHUNK_BYTES - 1) // CHUNK_BYTES):
+                if number not in chunks:
+                    chunks[number] = buffer.read(number * CHUNK_BYTES, CHUNK_BYTES)
+            kept = 0
+        mtime_ns = time.time_ns() if inode.mtime_ns is None else inode.mtime_ns
+        with self.workspace.transaction():
+            row = self._row(inode, error)
+            kept = min(kept, row.size)
+            row = self.workspace.files.write(row, chunks, buffer.size, kept, error=error, mtime_ns=mtime_ns)
+        self.view.pending.pop(inode.path, None)
+        inode.node = Stored(row)
+        inode.mtime_ns = None
+        return row
+
+    def _row(self, inode: Inode, error: str | None) -> StoredFile:
+        assert inode.path is not None
+        row = self.workspace.files.get(inode.path)
+        if row is None:
+            mode = self.view.file_mode if inode.mode is None or error is not None else inode.mode
+            row = self.workspace.files.add(inode.path, "file", mode=mode, mtime_ns=time.time_ns())
+        return row
+
+    # --- taking away --------------------------------------------------------------------------
+
+    def drop_path(self, path: bytes) -> None:
+        """Remove what a file's path names, in every layer. Call inside a transaction."""
+        self.drop_row(path)
+        key = self.view.key_of(path)
+        if key is not None and self.workspace.staged.get(key) is not None:
+            self.workspace.stage_delete(key)
+
+    def drop_row(self, path: bytes) -> None:
+        """Remove a stored file; who has it open keeps its contents. Call inside a transaction."""
+        row = self.workspace.files.get(path)
+        if row is None:
+            return
+        inode = self.view.inodes.get(path)
+        held = inode is not None and inode.opens > 0 and row.kind == "file"
+        self.workspace.files.remove(row, keep_contents=held)
+        if inode is not None and held:
+            inode.orphans += (row.ident,)
+
+    def forget_orphans(self, inode: Inode) -> None:
+        """Nobody reads any more what lost its name while it was open."""
+        orphans, inode.orphans = inode.orphans, ()
+        if orphans and not self.workspace.read_only:
+            with self.workspace.transaction():
+                for ident in orphans:
+                    self.workspace.files.forget(ident)

@@ -1,15 +1,15 @@
 """Heads: which blocks are roots, and which root of a CAR is taken."""
 
 import pytest
+from workspaces import DID, REV, block, cid, crooked_commit, repository, tree_blocks
 
 from mstfs.blocks.memory import MemoryBlocks
 from mstfs.codec import cid as cids
 from mstfs.codec import dag_cbor
 from mstfs.errors import CommitError, FormatError, MissingBlock, Refused
+from mstfs.repo import commit as commits
 from mstfs.repo.head import choose_root, read_head
 from mstfs.repo.sample import signing_key
-from workspaces import DID, REV, block, cid, crooked_commit, repository, tree_blocks
-from mstfs.repo import commit as commits
 
 ENTRIES = {b"a.b.c/1": 1}
 

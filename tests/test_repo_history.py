@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+from workspaces import cid
 
 from mstfs.blocks.sqlite import Database
 from mstfs.errors import MstfsError, OverlayDamaged
 from mstfs.repo import history, tid
 from mstfs.repo.history import Event, History
-from workspaces import cid
 
 COLUMNS = history.COLUMNS.split(", ")
 

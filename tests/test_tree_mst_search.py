@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from naive_mst import build, depth, mined, value
 
 from mstfs.blocks.memory import MemoryBlocks
-from mstfs.errors import BlockError, LimitExceeded, MissingBlock, MstfsError, NodeError
+from mstfs.errors import LimitExceeded, MissingBlock, MstfsError, NodeError
 from mstfs.limits import TREE_HEIGHT
 from mstfs.tree.interface import Entry
 from mstfs.tree.mst.node import MstNode, cid_of, decode, encode

@@ -13,7 +13,8 @@ from mstfs.errors import LimitExceeded, MissingBlock, MstfsError, NodeError
 from mstfs.limits import TREE_HEIGHT
 from mstfs.tree.interface import Entry
 from mstfs.tree.mst.node import MstNode, cid_of, decode, encode
-from mstfs.tree.mst.tree import MstTree, NodeCache
+from mstfs.tree.mst.tree import MstTree, cost_of
+from mstfs.tree.node_cache import NodeCache
 
 Plain = dict[bytes, bytes]
 
@@ -339,7 +340,7 @@ def test_a_small_cache_drops_nodes_and_changes_no_answer() -> None:
 
 def test_the_cache_keeps_what_is_used_and_its_limit() -> None:
     nodes = {value(number): leaf(b"%04d" % number) for number in range(1000)}
-    cache = NodeCache(80_000)
+    cache = NodeCache(80_000, cost_of)
     hot = value(0)
     for cid, node in nodes.items():
         cache.put(cid, node)
@@ -350,6 +351,9 @@ def test_the_cache_keeps_what_is_used_and_its_limit() -> None:
     big = leaf(*(b"%06d" % number for number in range(1000)))
     cache.put(value(5000), big)
     assert cache.get(value(5000)) is None
+    roomy = NodeCache(80_000, cost_of, spare=True)
+    roomy.put(value(5000), big)
+    assert roomy.get(value(5000)) is big
 
 
 def test_a_walk_through_a_big_tree_does_not_fill_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,9 @@ from mstfs.repo import commit as commits
 from mstfs.repo.commit import Commit
 
 
+SO_FAR = "atproto repositories and bare MSTs can be mounted so far"
+
+
 @dataclass(frozen=True)
 class Head:
     """A root that can be mounted. `root` is the commit's CID, or equals `data` for a bare tree."""
@@ -39,7 +42,7 @@ def read_head(blocks: BlockReader, root: bytes) -> Head:
     block = blocks.get(root)
     name = cids.to_text(root)
     if cids.codec_of(root) != cids.DAG_CBOR:
-        raise Refused(f"root {name} is not DAG-CBOR: only atproto repositories and MSTs can be opened so far")
+        raise Refused(f"root {name} is {_other_kind(root, block)}, not DAG-CBOR: {SO_FAR}")
     try:
         value = dag_cbor.decode(block)
     except CborError as error:
@@ -49,7 +52,20 @@ def read_head(blocks: BlockReader, root: bytes) -> Head:
     if isinstance(value, dict) and "data" in value and "did" in value:
         commit = commits.decode(block)
         return Head(root, commit.data, commit)
-    raise Refused(f"root {name} is neither an atproto commit nor an MST node")
+    raise Refused(f"root {name} is {_other_kind(root, block)}, no commit and no MST node: {SO_FAR}")
+
+
+def _other_kind(root: bytes, block: bytes) -> str:
+    """What a root is that cannot be mounted, in words."""
+    from mstfs.tree.hamt.sniff import sniff
+
+    codec = cids.codec_of(root)
+    if codec == cids.DAG_PB:
+        return "a UnixFS file or directory"
+    if codec != cids.DAG_CBOR:
+        return "raw bytes" if codec == cids.RAW else f"a block of codec {codec:#x}"
+    layout = sniff(block)
+    return f"a HAMT ({type(layout).__name__})" if layout is not None else "some other value"
 
 
 def choose_root(blocks: BlockReader, roots: tuple[bytes, ...]) -> Head:

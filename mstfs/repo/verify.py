@@ -20,17 +20,15 @@ from mstfs.blocks.car import CarFile
 from mstfs.blocks.car_survey import BAD, COPY, LINKED, PLAIN, RESPELLED, TOLD, UNPROVEN, CarSurvey
 from mstfs.codec import cid as cids
 from mstfs.codec import lenient
-from mstfs.errors import BlockError, CidError, Refused, SyntaxRuleError
-from mstfs.limits import RECORD_BYTES
+from mstfs.errors import BlockError, CidError, Refused
 from mstfs.repo import signing, syntax, verify_commit, verify_record
 from mstfs.repo.verify_commit import SignatureState
-from mstfs.tree.defect import Defect
-from mstfs.tree.mst.verify import TreeVerification, block_defect
+from mstfs.tree.defect import Defect, block_defect
+from mstfs.tree.mst.verify import TreeVerification
 
 DEFECTS_KEPT = 10_000
 """Defects that a report holds; the rest is only counted."""
 
-_COMMIT_FIELDS = frozenset(("did", "version", "data", "rev", "sig"))
 
 Progress = Callable[[int, int], None]
 """Called now and then with steps done and steps in all: a block is one step when it is hashed, one later."""
@@ -190,23 +188,9 @@ class Verification:
             self._complete = False
             yield Defect("block-hash-unknown", str(error), root)
             return
-        if len(block) > RECORD_BYTES:
-            yield Defect("root-kind", f"the root has {len(block)} bytes, too many for a commit or node", root)
-            return
-        reading = lenient.read(block)
-        fields = reading.value if isinstance(reading.value, dict) else {}
-        if len(_COMMIT_FIELDS.intersection(fields)) > 1 and "$type" not in fields:
-            for departure in reading.departures:
-                yield Defect(departure.rule, f"the commit is not canonical: {departure.message}", root)
-            self._commit = verify_commit.examine(root, fields, self._key)
-            self._data = self._commit.data
-            for defect in self._commit.defects:
-                if defect.rule != "commit-unsigned" or not self._allow_unsigned:
-                    yield defect
-        elif "e" in fields or "l" in fields:
-            self._data = root
-        else:
-            yield Defect("root-kind", "the root is neither a commit nor a node of an MST", root)
+        found = verify_commit.examine_root(root, block, self._key, allow_unsigned=self._allow_unsigned)
+        self._commit, self._data = found.commit, found.data
+        yield from found.defects
         if self._data is not None:
             yield from self._walk(self._data)
 
@@ -233,7 +217,7 @@ class Verification:
         self._records += len(keys)
         for key, value in zip(keys, values, strict=True):
             if key is not None and not syntax.is_key(key):
-                defects.append(_key_defect(node, key))
+                defects += verify_record.key_defects(node, key)
             if value is None:
                 continue
             ordinal = find(value)
@@ -293,14 +277,6 @@ class Verification:
             yield Defect("car-padding", message, offset=survey.end - survey.padding)
         if survey.torn is not None:
             yield Defect("car-torn", survey.torn, offset=survey.end)
-
-
-def _key_defect(node: bytes, key: bytes) -> Defect:
-    try:
-        syntax.check_key(key)
-    except SyntaxRuleError as error:
-        return Defect("key-syntax", str(error), node, key)
-    return Defect("key-syntax", "the key is no collection and record key", node, key)
 
 
 def _header_defects(car: CarFile, survey: CarSurvey) -> Iterator[Defect]:

@@ -7,10 +7,11 @@ Source: atproto specifications "Repository" (section "Commit Objects") and "Cryp
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from mstfs.codec import dag_cbor
+from mstfs.codec import dag_cbor, lenient
 from mstfs.codec.cid import Link
 from mstfs.codec.lenient import JUNK
 from mstfs.errors import CborError, SignatureError
+from mstfs.limits import RECORD_BYTES
 from mstfs.repo import signing
 from mstfs.repo.commit import SIGNATURE_BYTES, Commit
 from mstfs.repo.signing import Curve, PublicKey
@@ -23,6 +24,7 @@ _ORDERS: dict[Curve, int] = {
     "p256": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
 }
 _FIELDS = frozenset(("did", "version", "data", "rev", "prev", "sig"))
+_TELLING = frozenset(("did", "version", "data", "rev", "sig"))
 _NO_CID = b"\x01\x71\x12\x20" + bytes(32)
 _TYPES: dict[str, tuple[type, str]] = {
     "did": (str, "text"),
@@ -148,3 +150,34 @@ def _shape_flaw(signature: bytes, key: PublicKey | None) -> Defect | None:
     if s > order // 2:
         return Defect("signature-high-s", "the signature has a high s, which is not allowed")
     return None
+
+
+class Root(NamedTuple):
+    """What a root block is: the tree below it, and the commit if it is one; `defects` are the root's own."""
+
+    data: bytes | None
+    commit: Examined | None
+    defects: list[Defect]
+
+
+def examine_root(cid: bytes, block: bytes, key: PublicKey | None, *, allow_unsigned: bool) -> Root:
+    """Tell a commit from a node of an MST, and check the commit."""
+    if len(block) > RECORD_BYTES:
+        message = f"the root has {len(block)} bytes, too many for a commit or node"
+        return Root(None, None, [Defect("root-kind", message, cid)])
+    reading = lenient.read(block)
+    fields = reading.value if isinstance(reading.value, dict) else {}
+    if len(_TELLING.intersection(fields)) > 1 and "$type" not in fields:
+        commit = examine(cid, fields, key)
+        defects = [
+            Defect(departure.rule, f"the commit is not canonical: {departure.message}", cid)
+            for departure in reading.departures
+        ]
+        defects += [
+            defect for defect in commit.defects if defect.rule != "commit-unsigned" or not allow_unsigned
+        ]
+        return Root(commit.data, commit, defects)
+    if "e" in fields or "l" in fields:
+        return Root(cid, None, [])
+    message = "the root is neither a commit nor a node of an MST"
+    return Root(None, None, [Defect("root-kind", message, cid)])

@@ -7,16 +7,13 @@ The rules and their names are the same.
 from collections.abc import Callable, Generator, Iterator, Sequence
 
 from mstfs.blocks.interface import BlockReader
-from mstfs.codec import lenient
-from mstfs.errors import BlockError, CidError, Refused, SyntaxRuleError
-from mstfs.limits import RECORD_BYTES
-from mstfs.repo import signing, syntax, verify_commit, verify_record
+from mstfs.errors import BlockError, CidError, Refused
+from mstfs.repo import signing, verify_commit, verify_record
 from mstfs.repo.verify import Report
-from mstfs.tree.defect import Defect
-from mstfs.tree.mst.verify import TreeVerification, block_defect
+from mstfs.tree.defect import Defect, block_defect
+from mstfs.tree.mst.verify import TreeVerification
 
 _STEP = 1024
-_COMMIT_FIELDS = frozenset(("did", "version", "data", "rev", "sig"))
 
 
 class HeadVerification:
@@ -85,23 +82,9 @@ class HeadVerification:
         block = yield from self._block(root, None)
         if block is None:
             return
-        if len(block) > RECORD_BYTES:
-            yield Defect("root-kind", f"the root has {len(block)} bytes, too many for a commit or node", root)
-            return
-        reading = lenient.read(block)
-        fields = reading.value if isinstance(reading.value, dict) else {}
-        if len(_COMMIT_FIELDS.intersection(fields)) > 1 and "$type" not in fields:
-            for departure in reading.departures:
-                yield Defect(departure.rule, f"the commit is not canonical: {departure.message}", root)
-            self._commit = verify_commit.examine(root, fields, self._key)
-            self._data = self._commit.data
-            for defect in self._commit.defects:
-                if defect.rule != "commit-unsigned" or not self._allow_unsigned:
-                    yield defect
-        elif "e" in fields or "l" in fields:
-            self._data = root
-        else:
-            yield Defect("root-kind", "the root is neither a commit nor a node of an MST", root)
+        found = verify_commit.examine_root(root, block, self._key, allow_unsigned=self._allow_unsigned)
+        self._commit, self._data = found.commit, found.data
+        yield from found.defects
         if self._data is not None:
             self._tree = TreeVerification(self._blocks, self._data, self._check_entries)
             yield from self._tree
@@ -127,10 +110,7 @@ class HeadVerification:
             if self._progress is not None and not self._records % _STEP:
                 self._progress(self._records)
             if key is not None:
-                try:
-                    syntax.check_key(key)
-                except SyntaxRuleError as error:
-                    defects.append(Defect("key-syntax", str(error), node, key))
+                defects += verify_record.key_defects(node, key)
             if value is not None:
                 defects += self._check_record(value, key)
         return defects

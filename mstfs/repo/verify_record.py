@@ -12,9 +12,9 @@ from itertools import islice
 from mstfs.codec import dag_cbor, lenient
 from mstfs.codec.cid import DAG_CBOR, RAW, Link
 from mstfs.codec.lenient import JUNK
-from mstfs.errors import CborError
+from mstfs.errors import CborError, SyntaxRuleError
 from mstfs.limits import RECORD_BYTES
-from mstfs.repo import record, record_rules
+from mstfs.repo import record, record_rules, syntax
 from mstfs.tree.defect import Defect
 
 DEFECTS_MAX = 20
@@ -93,3 +93,11 @@ def _links(value: object) -> Iterator[Link]:
             stack.extend(reversed(item.values()))
         elif isinstance(item, list):
             stack.extend(reversed(item))
+
+
+def key_defects(node: bytes, key: bytes) -> Iterator[Defect]:
+    """What is wrong with the syntax of a key that stands in a node."""
+    try:
+        syntax.check_key(key)
+    except SyntaxRuleError as error:
+        yield Defect("key-syntax", str(error), node, key)

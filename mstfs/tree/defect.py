@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from mstfs.errors import BlockError, CorruptBlock, MissingBlock
+
 
 class Defect(NamedTuple):
     """One broken rule.
@@ -16,3 +18,11 @@ class Defect(NamedTuple):
     cid: bytes | None = None
     key: bytes | None = None
     offset: int | None = None
+
+
+def block_defect(error: BlockError) -> Defect:
+    """The defect that a block is which could not be had."""
+    if isinstance(error, MissingBlock):
+        return Defect("missing-block", "the block is missing", error.cid)
+    rule = "block-hash" if isinstance(error, CorruptBlock) else "unreachable-block"
+    return Defect(rule, error.message, error.cid)

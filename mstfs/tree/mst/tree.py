@@ -1,13 +1,13 @@
 """The tree over one block reader, with a cache of decoded nodes."""
 
 from collections.abc import Iterator, Sequence
-from threading import Lock
 
 from mstfs.blocks.interface import BlockReader
 from mstfs.tree.interface import Applied, Edit, Entry, OnMissing, Tree, TreeDiff
 from mstfs.tree.mst import diff as diffs
 from mstfs.tree.mst import edit, search
 from mstfs.tree.mst.node import EMPTY_BLOCK, EMPTY_CID, Load, MstNode, decode
+from mstfs.tree.node_cache import NodeCache
 
 # What CPython takes for a node and for each entry and link in it, beyond the bytes of the keys:
 # headers of tuples and bytes objects, slots, the digests, and the place in the cache.
@@ -19,49 +19,12 @@ _SCAN_NODES = 1024
 """Nodes that one walk without an end may put into the cache."""
 
 
-class NodeCache:
-    """Decoded nodes by CID, at most about `limit` bytes of them; safe to use from several threads.
-
-    Two generations: once the young one holds half of the limit, it becomes the old one, and what
-    was old is dropped. A node that is asked for while it is old is young again. So a hit in the young
-    generation, by far the most common case, costs one look-up and changes nothing.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._half = limit // 2
-        self._lock = Lock()
-        self._young: dict[bytes, MstNode] = {}
-        self._old: dict[bytes, MstNode] = {}
-        self._used = 0
-
-    def get(self, cid: bytes) -> MstNode | None:
-        """The node, if it is held."""
-        node = self._young.get(cid)
-        if node is None:
-            node = self._old.get(cid)
-            if node is not None:
-                self.put(cid, node)
-        return node
-
-    def put(self, cid: bytes, node: MstNode) -> None:
-        """Hold a node, unless it is too big to be worth it."""
-        keys, _, links = node
-        count = len(keys)
-        cost = _NODE_COST + _ENTRY_COST * count + sum(map(len, keys))
-        cost += _LINK_COST * (count + 1 - links.count(None))
-        if cost > self._half >> 2:
-            return
-        # The lock makes the generations and their size change together; readers do without it, since
-        # they see each dictionary either before or after the change, and both are right.
-        with self._lock:
-            if cid in self._young:
-                return
-            if self._used + cost > self._half:
-                self._old = self._young
-                self._young = {}
-                self._used = 0
-            self._young[cid] = node
-            self._used += cost
+def cost_of(node: MstNode) -> int:
+    """About the bytes that a decoded node takes."""
+    keys, _, links = node
+    count = len(keys)
+    cost = _NODE_COST + _ENTRY_COST * count + sum(map(len, keys))
+    return cost + _LINK_COST * (count + 1 - links.count(None))
 
 
 class MstTree(Tree):
@@ -73,7 +36,7 @@ class MstTree(Tree):
 
     def __init__(self, blocks: BlockReader, cache_bytes: int = 16 << 20) -> None:
         self.blocks = blocks
-        self._cache = NodeCache(cache_bytes)
+        self._cache = NodeCache(cache_bytes, cost_of)
 
     def node(self, cid: bytes) -> MstNode:
         """The decoded node with this CID, strictly checked as a single node."""

@@ -20,13 +20,11 @@ from mstfs.blocks.interface import BlockReader
 from mstfs.errors import (
     BlockError,
     CidError,
-    CorruptBlock,
     LimitExceeded,
-    MissingBlock,
     NodeError,
 )
 from mstfs.limits import TREE_HEIGHT
-from mstfs.tree.defect import Defect
+from mstfs.tree.defect import Defect, block_defect
 from mstfs.tree.mst import node_rules
 from mstfs.tree.mst.node import LINK_BYTES, LINK_PREFIX, decode, depth_of
 
@@ -50,16 +48,6 @@ class _Place(NamedTuple):
 def verify_tree(blocks: BlockReader, root: bytes) -> Iterator[Defect]:
     """Every defect of the tree under `root`, nodes in key order. Values are not read."""
     return iter(TreeVerification(blocks, root))
-
-
-def block_defect(error: BlockError) -> Defect:
-    """The defect that a block is which could not be had."""
-    message = str(error).partition(": ")[2]
-    if isinstance(error, MissingBlock):
-        return Defect("missing-block", "the block is missing", error.cid)
-    if isinstance(error, CorruptBlock):
-        return Defect("block-hash", message, error.cid)
-    return Defect("unreachable-block", message, error.cid)
 
 
 class TreeVerification:

@@ -1,4 +1,4 @@
-"""Bytes to values and back: varints, CIDs and DAG-CBOR.
+"""Bytes to values and back: varints, CIDs, DAG-CBOR and DAG-PB.
 
 Terminology
     A CID is plain `bytes` in its binary form, without a multibase prefix. A multihash is hash

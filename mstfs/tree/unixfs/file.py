@@ -1,0 +1,169 @@
+"""Files: reading a range touches the blocks that hold it, and the nodes on the way to them.
+
+A file is a tree of any shape (balanced, trickle, a chain): a node's own content comes first, then that of its
+links in order. How many bytes hang below a link is what the node claims; each child that is read must have
+exactly these, else NodeError is raised, so that no reader is ever given bytes at a wrong offset.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from mstfs.codec.dag_pb import KIND_SYMLINK, Mtime
+from mstfs.errors import LimitExceeded, MissingBlock, MissingBlocks, NodeError, Refused
+from mstfs.tree.unixfs.node import DIRECTORIES, FILES, Load, UnixfsNode, content
+
+FILE_DEPTH = 128
+"""Nodes on the way from the top of a file to a leaf."""
+
+VISITS = 1 << 16
+"""What a read may cost: one for each node and each 16 links in it. A read of n bytes gets n / 4 on top."""
+
+NANOS = 1_000_000_000
+
+FILE = "file"
+DIRECTORY = "directory"
+SYMLINK = "symlink"
+
+
+class Attributes(NamedTuple):
+    """What a node says about itself.
+
+    `kind` is FILE, DIRECTORY or SYMLINK. `size` is in bytes: of the content, of the target's name, 0 for a
+    directory. `mode` holds the permission bits (at most 0o7777). `mode` and `mtime` are None if not given.
+    """
+
+    kind: str
+    size: int
+    mode: int | None
+    mtime: Mtime | None
+
+
+def attributes(load: Load, cid: bytes) -> Attributes:
+    """Reads one block (two for a metadata node)."""
+    node = content(load, cid)[1]
+    mode = None if node.mode is None else node.mode & 0o7777
+    mtime = node.mtime
+    if mtime is not None and mtime.nanos is not None and mtime.nanos >= NANOS:
+        mtime = None  # No time at all, as for every other reader; the verifier reports it.
+    return Attributes(kind_name(node), node.size, mode, mtime)
+
+
+def kind_name(node: UnixfsNode) -> str:
+    """FILE, DIRECTORY or SYMLINK, for a node that is no metadata node."""
+    if node.kind in FILES:
+        return FILE
+    return DIRECTORY if node.kind in DIRECTORIES else SYMLINK
+
+
+def target(load: Load, cid: bytes) -> bytes:
+    """What a symbolic link points to: any bytes. NodeError if it is none."""
+    node = content(load, cid)[1]
+    if node.kind != KIND_SYMLINK:
+        raise NodeError(cid, "not-a-symlink", "is no symbolic link")
+    return node.data
+
+
+def _top(load: Load, cid: bytes) -> tuple[bytes, UnixfsNode]:
+    cid, node = content(load, cid)
+    if node.kind not in FILES:
+        raise NodeError(cid, "not-a-file", "is no file")
+    return cid, node
+
+
+def size(load: Load, cid: bytes) -> int:
+    """The bytes that the file `cid` claims to have. NodeError if it is no file."""
+    return _top(load, cid)[1].size
+
+
+def read(load: Load, cid: bytes, offset: int, length: int) -> bytes:
+    """The bytes from `offset` on, at most `length`, fewer only at the end of the file.
+
+    Raises MissingBlocks with all blocks of the range that are missing, as far as the blocks that are there
+    can name them; NodeError for a file whose sizes lie; LimitExceeded; Refused for negative numbers.
+    """
+    return b"".join(pieces(load, cid, offset, length))
+
+
+def pieces(load: Load, cid: bytes, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+    """The content of `read` piece by piece, each of one block; to the end of the file without `length`.
+
+    When a block is missing, MissingBlocks comes behind the pieces before it.
+    """
+    if offset < 0 or (length is not None and length < 0):
+        raise Refused(f"a range cannot begin at {offset} and have {length} bytes")
+    cid, top = _top(load, cid)
+    stop = top.size if length is None else min(top.size, offset + length)
+    if offset >= stop:
+        return
+    if offset < len(top.data):
+        yield top.data[offset:stop]
+    return (yield from _below(load, cid, top, offset, stop))
+
+
+class _Frame(NamedTuple):
+    """A node on the way down: where it starts in the file, and the next of its links to look at."""
+
+    cid: bytes
+    node: UnixfsNode
+    base: int
+    at: int
+
+
+def _below(load: Load, cid: bytes, top: UnixfsNode, offset: int, stop: int) -> Iterator[bytes]:
+    # What the links of the topmost node hold of the range; the range is not empty and in the file.
+    visits = VISITS + (stop - offset >> 2)
+    missing: dict[bytes, None] = {}
+    stack = [_Frame(cid, top, 0, bisect_right(top.ends, offset))]
+    while stack:
+        cid, node, base, at = stack.pop()
+        ends, links = node.ends, node.links
+        while at < len(links):
+            start = base + (ends[at - 1] if at else len(node.data))
+            if start >= stop:
+                break
+            extent = base + ends[at] - start
+            link = links[at]
+            at += 1
+            if extent == 0:
+                # Nothing hangs there, so there is no need to look, here and at all the same behind it.
+                at = bisect_right(ends, start - base, at)
+                continue
+            visits -= 1
+            if visits < 0:
+                break
+            if link in missing:
+                continue
+            try:
+                child = load(link)
+            except MissingBlock:
+                # From here on only names of missing blocks are collected, and not for ever.
+                missing[link] = None
+                visits = min(visits, VISITS)
+                continue
+            _check_child(cid, link, child, extent)
+            low = max(offset - start, 0)
+            if low < len(child.data) and not missing:
+                yield child.data[low : stop - start] if low or stop - start < len(child.data) else child.data
+            if child.links:
+                visits -= len(child.links) >> 4
+                if len(stack) >= FILE_DEPTH:
+                    raise LimitExceeded(f"a file is a tree of more than {FILE_DEPTH} levels")
+                stack.append(_Frame(cid, node, base, at))
+                cid, node, base = link, child, start
+                ends, links = child.ends, child.links
+                at = bisect_right(ends, low)
+        if visits < 0:
+            break
+    if missing:
+        raise MissingBlocks(missing)
+    if visits < 0:
+        raise LimitExceeded(f"{stop - offset} bytes of a file are spread over too many blocks")
+
+
+def _check_child(parent: bytes, cid: bytes, child: UnixfsNode, extent: int) -> None:
+    if child.kind not in FILES:
+        raise NodeError(cid, "file-child", "is linked as a part of a file, and is something else")
+    if child.size != extent:
+        reason = f"links a part of {extent} bytes that has {child.size} bytes"
+        raise NodeError(parent, "child-size", reason)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from view_kernel import Kernel
 from view_model import Model, Open, Refusal, key_named
-from workspaces import block, check_mirrors, odd_text, over, repository, text
+from workspaces import block, check_mirrors, odd_text, over, repository, swapped_text, text
 
 from mstfs.archive import SCHEMA
 from mstfs.blocks.memory import MemoryBlocks
@@ -39,6 +39,8 @@ TEXTS = [
     text(1),
     text(2),
     text(3),
+    swapped_text(1),
+    swapped_text(2),
     odd_text(1),
     odd_text(2),
     odd_text(3) + b" " * BIG,

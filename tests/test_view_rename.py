@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from view_kit import Kit, check_refused
-from workspaces import check_mirrors, cid, mirrors, odd_text, staged, text
+from workspaces import check_mirrors, cid, mirrors, odd_text, staged, swapped_text, text
 
 from mstfs.errors import OverlayError
 from mstfs.view.nodes import Folder
@@ -156,6 +156,17 @@ def test_an_open_file_goes_along(kit: Kit, size: int) -> None:
     kit.close(inode)
     assert kit.get(b"back~") == b"?" + data[1:] + b"  "
     assert kit.find(X) is None
+
+
+def test_a_text_of_the_same_size_is_another_text(kit: Kit) -> None:
+    inode = kit.open(b"tmp~")
+    kit.writer.write(inode, 0, swapped_text(1))
+    kit.rename(b"tmp~", X)
+    kit.view.stale.take()
+    assert kit.view.read(inode, 0, 1000) == swapped_text(1)
+    kit.close(inode)
+    assert inode.number in kit.view.stale.inodes
+    assert kit.get(X) == text(1)
 
 
 def test_open_scratch_that_says_what_is_published_already(kit: Kit) -> None:

@@ -8,6 +8,9 @@ from view_kit import Kit, check_refused
 from workspaces import check_mirrors, cid, mirrors, odd_text, staged, text
 
 from mstfs.errors import ReadOnly, Refused
+from mstfs.publish.plan import checkout
+from mstfs.tree.interface import Change
+from mstfs.view.changes import before_switch, switched
 from mstfs.view.revert import revert
 
 X, Y = b"a.b.c/x.json", b"a.b.c/y.json"
@@ -124,3 +127,21 @@ def test_the_kernel_is_told(kit: Kit) -> None:
     inodes, entries = kit.view.stale.take()
     assert set(numbers.values()) <= inodes
     assert {(numbers[b"a.b.c"], name) for name in (b"x.json", b"y.json", b"new.json")} <= entries
+
+
+def test_a_draft_is_the_same_file_whatever_is_checked_out_below_it(kit: Kit) -> None:
+    inode = kit.open(Y)
+
+    first = kit.workspace.head
+    kit.unlink(X)
+    kit.put(b"a.b.c/z.json", text(4))
+    kit.publish()
+    found = kit.workspace.tree.diff(kit.workspace.head.data, first.data).changes
+    found = (*found, Change(b"a.b.c/y", cid(2), cid(9)))
+    before_switch(kit.view, found)
+    checkout(kit.workspace, first.root)
+    switched(kit.view, found)
+    assert kit.inode(Y) is inode
+    assert inode.pinned is None
+    assert kit.view.read(inode, 0, 10) == b"{"
+    assert kit.get(X) == text(1)

@@ -49,6 +49,11 @@ def odd_text(number: int) -> bytes:
     return b'{ "number":%d,\t"$type":"org.example.note" }' % number
 
 
+def swapped_text(number: int) -> bytes:
+    """The same record with its fields the other way round: as long as `text`, and not equal."""
+    return b'{\n  "number": %d,\n  "$type": "org.example.note"\n}\n' % number
+
+
 def data_root(entries: Mapping[bytes, int]) -> bytes:
     """The root of the tree with these records, built the plain way."""
     return naive_mst.build({key: cid(number) for key, number in entries.items()})[0]

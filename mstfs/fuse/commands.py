@@ -17,6 +17,7 @@ from mstfs.errors import MstfsError, Refused
 from mstfs.fuse import kernel_cache
 from mstfs.publish.plan import checkout, make_plan, record_plan
 from mstfs.repo.commit import Signer
+from mstfs.repo.head import read_head
 from mstfs.staging.status import status
 from mstfs.view import changes
 from mstfs.view.revert import revert
@@ -120,7 +121,7 @@ class Commands:
             old = workspace.head
             wanted = cids.parse(root)
             before = workspace.history.find(wanted)
-            target = before.data if before is not None else wanted
+            target = before.data if before is not None else read_head(workspace.blocks, wanted).data
             found = await trio.to_thread.run_sync(workspace.tree.diff, old.data, target)
             if workspace.read_only:
                 raise Refused("the mount is read only")

@@ -9,7 +9,6 @@ from mstfs.errors import CborError, FormatError, Refused
 from mstfs.repo import commit as commits
 from mstfs.repo.commit import Commit
 
-
 SO_FAR = "atproto repositories and bare MSTs can be mounted so far"
 
 

@@ -102,17 +102,15 @@ class Keeper:
         assert inode.path is not None
         known = self.workspace.files.get(inode.path)
         chunks: dict[int, bytes | bytearray] = dict(buffer.chunks)
-        kept = buffer.base_size
         if known is None or error is not None:
             # What lies below the buffer is not in the row: all of it goes in. Holes do not: they are zeros.
             for number in range((buffer.base_size + CHUNK_BYTES - 1) // CHUNK_BYTES):
                 if number not in chunks:
                     chunks[number] = buffer.read(number * CHUNK_BYTES, CHUNK_BYTES)
-            kept = 0
         mtime_ns = time.time_ns() if inode.mtime_ns is None else inode.mtime_ns
         with self.workspace.transaction():
             row = self._row(inode, error)
-            kept = min(kept, row.size)
+            kept = min(buffer.base_size, row.size)
             row = self.workspace.files.write(row, chunks, buffer.size, kept, error=error, mtime_ns=mtime_ns)
         self.view.pending.pop(inode.path, None)
         inode.node = Stored(row)

@@ -78,7 +78,7 @@ class Renamer:
         replaced = self.view.inodes.get(target)
         if replaced is not None and replaced.opens:
             self.view.pin(replaced)
-        before = self._prepare(inode, node, target)
+        before = self.view.attributes(inode) if inode is not None else None
         with self.workspace.transaction():
             self._move_file(source, node, target, inode)
         pending = self.view.pending.pop(target, None)
@@ -98,14 +98,6 @@ class Renamer:
             assert settled is not None
             return settled
         return node
-
-    def _prepare(self, inode: Inode | None, node: Node, target: bytes) -> Attributes | None:
-        """A stored file that becomes a record loses its row: who writes to it goes on from memory."""
-        if inode is None:
-            return None
-        if isinstance(node, Stored) and inode.buffer is not None and self.view.key_of(target) is not None:
-            self.view.take_in(inode)
-        return self.view.attributes(inode)
 
     def _follow(self, inode: Inode, before: Attributes) -> None:
         """The inode has moved along with its name: it says the same, but may be another kind of file now."""
@@ -194,9 +186,8 @@ class Renamer:
             inode = self.view.inodes.get(path)
             node = self._settled(path, node, inode)
             moves.append((path, node))
-            before = self._prepare(inode, node, target + path[len(source) :])
-            if inode is not None and before is not None:
-                known.append((inode, before))
+            if inode is not None:
+                known.append((inode, self.view.attributes(inode)))
         with self.workspace.transaction():
             row = self.workspace.files.get(target)
             if row is not None:

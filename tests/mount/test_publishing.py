@@ -24,6 +24,7 @@ from mount.mounting import (
 )
 from mstfs.archive import Archive
 from mstfs.blocks.car import CarFile
+from mstfs.blocks.car_writer import write_car
 from mstfs.codec import cid as cids
 from mstfs.repo import commit as commits
 from mstfs.repo import signing, tid
@@ -395,3 +396,25 @@ def test_two_that_publish_at_once(car: Path) -> None:
             assert [other.wait(60) for other in others] == [0, 0, 0]
             assert answer["root"] == (mount / ".mstfs/root").read_text().strip()
         assert mount.status()["sequence"] == 4
+
+
+def test_a_checkout_of_a_root_that_the_history_does_not_know(car: Path, tmp_path: Path) -> None:
+    newer, both = tmp_path / "newer.car", tmp_path / "both" / "both.car"
+    both.parent.mkdir()
+    with Archive.open(car, mode="write") as archive:
+        archive["org.example.note/fresh"] = {"$type": "org.example.note", "text": "newer"}
+        archive.publish()
+        archive.export(newer)
+    with CarFile.open(car) as first, CarFile.open(newer) as second, both.open("wb") as target:
+        blocks = [
+            (section.cid, file.read_raw(section.data_offset, section.length))
+            for file in (first, second)
+            for section in file.sections()
+        ]
+        write_car(target, (*first.roots, *second.roots), blocks)
+        wanted = cids.to_text(second.roots[0])
+    with Mount(both) as mount:
+        assert not (mount / "org.example.note/fresh.json").exists()
+        mount.mstfs("checkout", mount.path, wanted)
+        assert mount.status()["root"] == wanted
+        assert "newer" in (mount / "org.example.note/fresh.json").read_text()

@@ -422,7 +422,7 @@ def test_a_checkout_with_edits_must_be_wanted(workspace: Workspace) -> None:
 
 def test_a_checkout_of_what_is_no_root(workspace: Workspace) -> None:
     before = mirrors(workspace)
-    with pytest.raises(Refused, match="neither"):
+    with pytest.raises(Refused, match="no commit and no MST node"):
         checkout(workspace, cid(1))
     with pytest.raises(BlockError):
         checkout(workspace, cid(4711))

@@ -2,13 +2,14 @@
 
 Both sides check hashes. The work: open the CAR (cold: no index yet; warm: with it), list every key, 1,000
 random look-ups (cold and again), 1,000 random puts and the new root, 1,000 appends, 1,000 deletes, a diff of
-two trees 400 changes apart, resident memory after opening.
+two trees 400 changes apart, 1,000 random puts published durably in SQLite, resident memory after opening.
 """
 
 import argparse
 import json
 import random
 import resource
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from typing import Any
 
 from bench.table import Times, show
 
-WORKS = ("open cold", "open warm", "list", "get", "put", "append", "delete", "diff", "memory")
+WORKS = ("open cold", "open warm", "list", "get", "put", "append", "delete", "diff", "publish", "memory")
 COUNT = 1000
 SEED = 7
 
@@ -49,8 +50,8 @@ def edits_of(work: str, keys: list[str]) -> list[tuple[str, bool]]:
         return [(key, True) for key in appended(COUNT)]
     if work == "delete":
         return [(key, False) for key in sorted(chosen.sample(keys, COUNT))]
-    new = {f"{key}x" for key in chosen.sample(keys, COUNT if work == "put" else 200)}
-    old = chosen.sample(keys, 0 if work == "put" else 200)
+    new = {f"{key}x" for key in chosen.sample(keys, COUNT if work != "diff" else 200)}
+    old = chosen.sample(keys, 200 if work == "diff" else 0)
     return sorted([(key, True) for key in new] + [(key, False) for key in old])
 
 
@@ -84,6 +85,8 @@ def run_mstfs(work: str, car: Path) -> dict[str, float]:
         warm, _ = clock(lambda: [tree.get(root, key) for key in wanted])
         return {"get 1000 random, cold": cold, "get 1000 random, warm": warm}
     edits = [Edit(key.encode(), value if put else None) for key, put in edits_of(work, keys)]
+    if work == "publish":
+        return {"put 1000 + new root, durable in SQLite": publishing(car, edits)}
     took, applied = clock(lambda: tree.apply(root, edits))
     if work != "diff":
         return {f"{work} 1000 + new root": took}
@@ -97,9 +100,24 @@ def run_mstfs(work: str, car: Path) -> dict[str, float]:
     return {"diff, 400 changes apart": took}
 
 
+def publishing(car: Path, edits: list[Any]) -> float:
+    """Publish edits that are staged already."""
+    from mstfs.archive import Archive
+
+    overlay = car.with_name("overlay")
+    with Archive.open(car, mode="write", overlay=overlay) as archive:
+        with archive.workspace.transaction():
+            for key, cid in edits:
+                archive.workspace.edits.stage(key, cid, 0)
+        took, event = clock(archive.publish)
+        assert event is not None
+    overlay.unlink()
+    return took
+
+
 def run_atmst(work: str, car: Path) -> dict[str, float]:
     """The same piece of work with atmst."""
-    from atmst.blockstore import MemoryBlockStore, OverlayBlockStore
+    from atmst.blockstore import MemoryBlockStore, OverlayBlockStore, SqliteBlockStore
     from atmst.blockstore.car_file import ReadOnlyCARBlockStore
     from atmst.mst.diff import mst_diff, record_diff
     from atmst.mst.node_store import NodeStore
@@ -130,6 +148,9 @@ def run_atmst(work: str, car: Path) -> dict[str, float]:
         warm, _ = clock(get)
         return {"get 1000 random, cold": cold, "get 1000 random, warm": warm}
     value = CID.cidv1_dag_cbor_sha256_32_from(b"\xa0")
+    database = sqlite3.connect(car.with_name("atmst.db"))
+    if work == "publish":
+        store = NodeStore(OverlayBlockStore(SqliteBlockStore(database), blocks))
     wrangler = NodeWrangler(store)
 
     def apply() -> Any:
@@ -139,6 +160,10 @@ def run_atmst(work: str, car: Path) -> dict[str, float]:
         return new
 
     took, new = clock(apply)
+    if work == "publish":
+        committed, _ = clock(database.commit)
+        car.with_name("atmst.db").unlink()
+        return {"put 1000 + new root, durable in SQLite": took + committed}
     if work != "diff":
         return {f"{work} 1000 + new root": took}
     took, changes = clock(lambda: list(record_diff(store, *mst_diff(store, root, new))))

@@ -102,6 +102,18 @@ def test_nothing_staged_is_nothing_published(workspace: Workspace) -> None:
     assert event.sequence == 1
 
 
+def test_where_nothing_is_published_scratch_is_made_durable(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    assert workspace.database is not None
+    monkeypatch.setattr(workspace.database, "sync", lambda: calls.append("sync"))
+    with workspace.transaction():
+        workspace.files.add(b"notes.txt", "file", mode=0o644, mtime_ns=1)
+    assert publish(workspace) is None
+    assert calls == ["sync"]
+
+
 def test_edits_that_change_nothing_are_cleared_without_an_event(workspace: Workspace) -> None:
     workspace.planning = True
     put(workspace, b"a.b.c/01", 1)

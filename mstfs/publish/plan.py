@@ -97,6 +97,9 @@ def record_plan(
                 message=message,
             )
         workspace.edits.clear(plan.upto)
+    if event is None:
+        # A transaction that wrote nothing syncs nothing; drafts and scratch must be safe all the same.
+        workspace.sync()
     if plan.head is not None:
         workspace.head = plan.head
     return event, list(workspace.edits.cleared(plan.upto))

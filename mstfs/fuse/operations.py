@@ -91,7 +91,6 @@ class Operations(pyfuse3.Operations):
         self.version = 0
         self.handles_are_inodes = False
         self.kept_listings: OrderedDict[int, Listing] = OrderedDict()
-        self.requests = 0
         self.errors = 0
 
     # --- helpers ------------------------------------------------------------------------------

@@ -88,14 +88,6 @@ class Edits:
         del self.keys[bisect_left(self.keys, key)]
         return True
 
-    def within(self, prefix: bytes) -> list[bytes]:
-        """Keys that start with `prefix`, in order."""
-        start = bisect_left(self.keys, prefix)
-        end = start
-        while end < len(self.keys) and self.keys[end].startswith(prefix):
-            end += 1
-        return self.keys[start:end]
-
     def any_within(self, prefix: bytes) -> bool:
         """Whether a key that starts with `prefix` has an edit."""
         index = bisect_left(self.keys, prefix)

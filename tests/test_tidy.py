@@ -36,10 +36,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("blocks",),
     ("tree", "remote"),
     ("repo",),
+    ("values",),
     ("staging",),
     ("view", "publish"),
     ("config",),
     ("archive",),
+    ("transfer", "zarr"),
     ("fuse",),
     ("daemon",),
     ("cli",),
@@ -51,11 +53,12 @@ FORBIDDEN = {
     # The trees and what stands on them work on blocks that are held locally.
     ("repo", "remote"),
     ("staging", "remote"),
+    ("values", "remote"),
     ("view", "remote"),
 }
 """Imports (from, to) that point down and are wrong all the same."""
 
-TREE_FAMILIES = ("mst", "hamt", "unixfs")
+TREE_FAMILIES = ("mst", "hamt", "unixfs", "sharded")
 
 HOME_OF = {
     "pyfuse3": ("mstfs/fuse/", "mstfs/daemon.py"),
@@ -65,7 +68,7 @@ HOME_OF = {
 }
 """The only places that may import a package, as prefixes of paths."""
 
-ASYNC_HOME = HOME_OF["trio"]
+ASYNC_HOME = (*HOME_OF["trio"], "mstfs/zarr.py")
 PRINT_HOME = ("mstfs/cli/",)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mstfs.archive import Archive as Archive
+    from mstfs.archive import create_archive as create
     from mstfs.archive import open_archive as open
     from mstfs.codec.cid import Link as Link
     from mstfs.repo.signing import load_signing_key as load_signing_key
@@ -17,11 +18,12 @@ __version__ = "0.1.0"
 _PLACES = {
     "Archive": ("mstfs.archive", "Archive"),
     "Link": ("mstfs.codec.cid", "Link"),
+    "create": ("mstfs.archive", "create_archive"),
     "load_signing_key": ("mstfs.repo.signing", "load_signing_key"),
     "open": ("mstfs.archive", "open_archive"),
 }
 
-__all__ = ["Archive", "Link", "__version__", "load_signing_key", "open"]
+__all__ = ["Archive", "Link", "__version__", "create", "load_signing_key", "open"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,70 +8,47 @@ with mstfs.open("repo.car") as repo:
 """
 
 import os
-import random
-import time
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, KeysView, MutableMapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from mstfs.blocks.car import CarFile
-from mstfs.blocks.interface import BlockReader, BlockStore
-from mstfs.blocks.overlay import OverlayBlocks
+from mstfs.blocks.car_writer import replacing, write_car
+from mstfs.blocks.memory import MemoryBlocks
 from mstfs.blocks.sqlite import Database
-from mstfs.blocks.sqlite_blocks import SqliteBlocks
 from mstfs.codec import cid as cids
-from mstfs.errors import FormatError, MissingBlock, OverlayError, OverlayMismatch, Refused
+from mstfs.errors import Refused
+from mstfs.opening import Mode, Reading, car_of, is_overlay, open_overlay, open_workspace
 from mstfs.publish import export
 from mstfs.publish.plan import publish
-from mstfs.repo import history, record
 from mstfs.repo.commit import Signer
-from mstfs.repo.head import Head, choose_root, read_head
+from mstfs.repo.head import Head
 from mstfs.repo.history import Event
 from mstfs.repo.syntax import check_key
-from mstfs.staging import edits, files
 from mstfs.staging.workspace import Workspace
+from mstfs.tree import kinds
 from mstfs.tree.interface import TreeDiff
-from mstfs.tree.mst.tree import MstTree
+from mstfs.values.interface import ValueKind, ValueOptions
 
-META = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL)"
-SCHEMA = (META, SqliteBlocks.SCHEMA, *edits.SCHEMA, *files.SCHEMA, *history.SCHEMA)
-
-OVERLAY_SUFFIX = ".mstfs"
-
-Mode = Literal["write", "read", "car"]
+Transformer = Callable[[str, Any], Any]
+"""From a key and a value to another value."""
 
 
-def overlay_places(car: CarFile) -> list[Path]:
-    """Where the overlay of a CAR is looked for, in order: beside it, then in the user's state folder."""
-    from platformdirs import user_state_path
+class Archive(MutableMapping[str, Any]):
+    """A tree as a mapping of keys to values.
 
-    beside = car.path.with_name(car.path.name + OVERLAY_SUFFIX)
-    return [beside, user_state_path("mstfs") / (car.fingerprint.hex()[:32] + OVERLAY_SUFFIX)]
-
-
-def is_overlay(path: Path) -> bool:
-    """True if the file is an SQLite database (whether it is one of ours is found out on opening)."""
-    try:
-        if not path.is_file():
-            return False  # To open a pipe would be to wait for whoever writes to it.
-        with path.open("rb") as file:
-            return file.read(16) == b"SQLite format 3\0"
-    except OSError:
-        return False
-
-
-class Archive(MutableMapping[str, dict[str, Any]]):
-    """A repository as a mapping of keys (`collection/rkey`) to records.
-
-    Records are dicts; links are `mstfs.Link`, byte strings `bytes`. Assignments and deletions are staged in
-    the overlay at once; `publish` makes a new root of them. Not safe for several threads.
+    Keys are text; bytes that are none are escaped as by `os.fsdecode`. A blob is `bytes`. A record is what
+    its DAG-CBOR says, of a repository always a dict; links are `mstfs.Link`. Assignments and deletions are
+    staged in the overlay at once; `publish` makes a new root of them. Not safe for several threads.
     """
 
-    def __init__(self, car: CarFile | None, workspace: Workspace, closing: ExitStack) -> None:
+    def __init__(self, car: CarFile, workspace: Workspace, closing: ExitStack) -> None:
         self.car = car
         self.workspace = workspace
+        self.encode: Transformer | None = None
+        self.decode: Transformer | None = None
         self._closing = closing
 
     @classmethod
@@ -83,24 +60,28 @@ class Archive(MutableMapping[str, dict[str, Any]]):
         root: bytes | None = None,
         overlay: str | os.PathLike[str] | None = None,
         verify: Literal["once", "always"] = "once",
+        tree: kinds.Kind | None = None,
+        options: ValueOptions | None = None,
     ) -> Self:
         """Open a CAR (with its overlay, if it has one) or an overlay (with the CAR that it belongs to).
 
-        `mode` "write" makes the overlay if need be and locks it; "read" shows what it holds and takes no
-        lock; "car" leaves it aside. Raises CarError, OverlayError and their kin, BlockError where the root
-        is missing, Refused where it is none; nothing is left open and nothing was changed.
+        `mode` "write" makes the overlay if need be and locks it, unless the tree can only be read; "read" shows
+        what it holds and takes no lock; "car" leaves it aside. `tree` and `options` say what a file does not say
+        about its tree. Raises CarError, OverlayError and their kin, BlockError where the root is missing,
+        Refused where it is none; nothing is left open and nothing was changed.
         """
         path = Path(path)
+        reading = Reading(root, tree, options or ValueOptions())
         with ExitStack() as closing:
             if overlay is None and is_overlay(path):
-                overlay, path = path, _car_of(path)
+                overlay, path = path, car_of(path)
             car = closing.enter_context(CarFile.open(path, verify=verify))
             database: Database | None = None
             if mode != "car":
-                database = _open_overlay(car, Path(overlay) if overlay is not None else None, mode, root)
+                database = open_overlay(car, Path(overlay) if overlay is not None else None, mode, reading)
                 if database is not None:
                     closing.callback(database.close)
-            workspace = _workspace(car, database, mode, root)
+            workspace = open_workspace(car, database, mode, reading)
             return cls(car, workspace, closing.pop_all())
 
     # --- what it is ---------------------------------------------------------------------------
@@ -108,6 +89,11 @@ class Archive(MutableMapping[str, dict[str, Any]]):
     @property
     def head(self) -> Head:
         return self.workspace.head
+
+    @property
+    def kind(self) -> kinds.Kind:
+        """What kind of tree it is."""
+        return self.head.tree
 
     @property
     def root(self) -> str:
@@ -136,25 +122,57 @@ class Archive(MutableMapping[str, dict[str, Any]]):
 
     # --- the mapping --------------------------------------------------------------------------
 
-    def __getitem__(self, key: str) -> dict[str, Any]:
-        return record.to_value(self.block(key))
+    def __getitem__(self, key: str) -> Any:
+        value = self.workspace.values.load(*self._found(key))
+        return value if self.decode is None else self.decode(key, value)
 
-    def block(self, key: str) -> bytes:
-        """The DAG-CBOR block of a record. KeyError if there is no such key."""
+    def _found(self, key: str) -> tuple[bytes, bytes]:
         spelled = _spelled(key)
         cid = self.workspace.staged.get(spelled) if spelled is not None else None
-        if cid is None:
+        if cid is None or spelled is None:
             raise KeyError(key)
-        return self.workspace.blocks.get(cid)
+        return spelled, cid
+
+    def block(self, key: str) -> bytes:
+        """The block behind a value. KeyError if there is no such key."""
+        return self.workspace.values.stored(self._found(key)[1])
+
+    def kind_of(self, key: str) -> ValueKind:
+        """Whether a value is a record, a blob or a symbolic link. KeyError if there is no such key."""
+        return self.workspace.values.kind(*self._found(key))
+
+    def size(self, key: str) -> int:
+        """The bytes of a value's file, as a mount shows it. KeyError if there is no such key."""
+        return self.workspace.values.size(*self._found(key))
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """A range of a value's file, as a mount shows it. KeyError if there is no such key."""
+        spelled, cid = self._found(key)
+        if length is None:
+            length = self.workspace.values.size(spelled, cid) - offset
+        return self.workspace.values.read(spelled, cid, offset, length) if length > 0 else b""
 
     def json(self, key: str) -> str:
-        """A record as atproto JSON, as a mount shows it. KeyError if there is no such key."""
-        return record.render(self.block(key)).decode()
+        """A record as JSON, as a mount shows it. KeyError if there is no such key."""
+        return self.read(key).decode()
 
-    def __setitem__(self, key: str, value: Mapping[str, Any]) -> None:
-        spelled = key.encode("utf-8", "replace")
-        check_key(spelled)
-        self.workspace.stage_record(spelled, record.from_value(value))
+    def __setitem__(self, key: str, value: Any) -> None:
+        spelled = self._checked(key)
+        if self.encode is not None:
+            value = self.encode(key, value)
+        with self.workspace.transaction():
+            self.workspace.stage_value(spelled, self.workspace.values.make_loaded(spelled, value))
+
+    def _checked(self, key: str) -> bytes:
+        if self.kind.name == "mst":
+            spelled = key.encode("utf-8", "replace")
+            check_key(spelled)
+            return spelled
+        found = _spelled(key)
+        text = self.kind.layout is not None and self.kind.layout.text_keys
+        if found is None or (text and found != key.encode("utf-8", "replace")):
+            raise Refused(f"{key!r} is no key: it is not UTF-8")
+        return found
 
     def __delitem__(self, key: str) -> None:
         spelled = _spelled(key)
@@ -182,6 +200,15 @@ class Archive(MutableMapping[str, dict[str, Any]]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def keys(self, prefix: str = "") -> KeysView[str]:
+        """The keys that start with `prefix`, in order."""
+        return _Keys(self, prefix)
+
+    def ids(self) -> Iterator[str]:
+        """The CIDs of all blocks that the head reaches."""
+        for cid, _ in export.reachable(self.workspace, self.head):
+            yield cids.to_text(cid)
+
     # --- publishing ---------------------------------------------------------------------------
 
     def publish(self, signer: Signer | None = None, *, message: str = "") -> Event | None:
@@ -201,7 +228,7 @@ class Archive(MutableMapping[str, dict[str, Any]]):
 
     def data_of(self, root: bytes) -> bytes:
         """The tree of a root."""
-        return read_head(self.workspace.blocks, root).data
+        return self.workspace.read_head(root).data
 
     def export(
         self, target: str | os.PathLike[str], *, root: bytes | None = None, since: bytes | None = None
@@ -214,8 +241,8 @@ class Archive(MutableMapping[str, dict[str, Any]]):
         for own in (self.car.path if self.car is not None else None, self.overlay_path):
             if own is not None and os.path.exists(target) and os.path.samefile(own, target):
                 raise Refused(f"{target} is part of this archive: export to another file")
-        head = self.head if root is None else read_head(self.workspace.blocks, root)
-        base = None if since is None else read_head(self.workspace.blocks, since)
+        head = self.head if root is None else self.workspace.read_head(root)
+        base = None if since is None else self.workspace.read_head(since)
         return export.export_car(self.workspace, head, Path(target), since=base)
 
 
@@ -227,124 +254,22 @@ def _spelled(key: str) -> bytes | None:
         return None
 
 
-def _car_of(overlay: Path) -> Path:
-    """The CAR that an overlay belongs to: where it was, or beside the overlay under its old name."""
-    with Database.open(overlay, read_only=True) as database:
-        rows = database.execute("SELECT value FROM meta WHERE name = 'car'", ())
-    if not rows:
-        raise OverlayError(f"{overlay} does not say which CAR it belongs to: open the CAR with --overlay")
-    recorded = Path(os.fsdecode(rows[0][0]))
-    for place in (recorded, overlay.with_name(recorded.name)):
-        if place.exists():
-            return place
-    raise OverlayError(f"{overlay} belongs to {recorded}, which is not there any more")
+class _Keys(KeysView[str]):
+    """A view of the keys that start with a prefix."""
 
+    def __init__(self, archive: Archive, prefix: str) -> None:
+        super().__init__(archive)
+        self.archive = archive
+        self.prefix = prefix
 
-def _open_overlay(car: CarFile, given: Path | None, mode: Mode, root: bytes | None) -> Database | None:
-    """The overlay's database, made if the mode is "write"; None where there is none to read."""
-    if given is not None:
-        place = given
-    else:
-        beside, state = overlay_places(car)
-        elsewhere = state.exists() or not os.access(car.path.parent, os.W_OK)
-        place = state if elsewhere and not beside.exists() else beside
-    if mode == "read":
-        if given is None and not place.exists():
-            return None
-        return _checked(car, Database.open(place, read_only=True))
-    if not place.exists():
-        _first_head(car, car, root)  # Before anything is made: an overlay begins at a root that can be read.
-        if given is None:
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return _checked(car, Database.open(place, schema=SCHEMA))
+    def __iter__(self) -> Iterator[str]:
+        return self.archive.under(self.prefix)
 
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key.startswith(self.prefix) and key in self.archive
 
-def _first_head(car: CarFile, blocks: BlockReader, root: bytes | None) -> Head:
-    """Where a CAR without a history begins."""
-    try:
-        return read_head(blocks, root) if root is not None else choose_root(blocks, car.roots)
-    except MissingBlock as error:
-        raise MissingBlock(error.cid, f"the root is not in {car.path}") from error
-    except (Refused, FormatError) as error:
-        kind = Refused if isinstance(error, Refused) else FormatError
-        raise kind(f"{car.path}: {error}") from error
-
-
-def _checked(car: CarFile, database: Database) -> Database:
-    """The database, if it is new or belongs to this CAR; OverlayMismatch otherwise."""
-    try:
-        if database.read_only:
-            tables = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'", ())
-            if not tables:
-                raise OverlayError(
-                    f"{database.path} is an overlay that was never finished: mount the CAR once"
-                )
-        rows: dict[str, Any] = {}
-        for name, value in database.execute("SELECT name, value FROM meta"):
-            rows[name] = value
-        if "fingerprint" in rows:
-            if rows["fingerprint"] != car.fingerprint:
-                raise OverlayMismatch(
-                    f"overlay {database.path} belongs to another CAR than {car.path} "
-                    f"(it was made for {os.fsdecode(rows.get('car', b'?'))})"
-                )
-            if not database.read_only and rows.get("car") != os.fsencode(car.path.absolute()):
-                _set_meta(database, "car", os.fsencode(car.path.absolute()))
-        elif not database.read_only:
-            with database.transaction():
-                _set_meta(database, "fingerprint", car.fingerprint)
-                _set_meta(database, "car", os.fsencode(car.path.absolute()))
-                _set_meta(database, "clock", random.SystemRandom().randrange(1024))
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _set_meta(database: Database, name: str, value: object) -> None:
-    database.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
-
-
-def _workspace(car: CarFile, database: Database | None, mode: Mode, root: bytes | None) -> Workspace:
-    upper: BlockStore | None = None
-    layers: list[BlockReader] = [car]
-    if database is not None and not database.read_only:
-        upper = SqliteBlocks(database)
-    elif database is not None:
-        # Another process may add to it, so each look-up is a query: most blocks are in the CAR, asked first.
-        layers.append(SqliteBlocks(database))
-    blocks = OverlayBlocks(upper, layers)
-    log = history.History(database)
-    newest = log.head()
-    read_only = mode != "write"
-    try:
-        if newest is None:
-            head = _first_head(car, blocks, root)
-        elif root is None or root in (newest.root, newest.data):
-            head = read_head(blocks, newest.root)
-        else:
-            event = log.find(root)
-            if event is None and mode == "write":
-                tail = log.tail()
-                assert tail is not None
-                assert database is not None
-                raise OverlayMismatch(
-                    f"overlay {database.path} was begun at root {cids.to_text(tail.root)}, not at "
-                    f"{cids.to_text(root)}: give another one with --overlay, or mount with --read-only"
-                )
-            # An older root is shown as it was published: nothing is staged on it.
-            past = read_head(blocks, event.root if event is not None else root)
-            return Workspace(head=past, blocks=blocks, tree=MstTree(blocks), database=database, past=True)
-    except MissingBlock as error:
-        raise MissingBlock(error.cid, f"the root is not in {car.path}") from error
-    if newest is None and database is not None and not database.read_only:
-        with database.transaction(durable=True):
-            log.append("import", head.root, head.data, rev=head.rev, time_ns=time.time_ns())
-    tree = MstTree(blocks)
-    workspace = Workspace(head=head, blocks=blocks, tree=tree, database=database, read_only=read_only)
-    if not workspace.read_only:
-        workspace.files.purge_orphans()
-    return workspace
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def open_archive(
@@ -353,11 +278,42 @@ def open_archive(
     root: str | None = None,
     overlay: str | os.PathLike[str] | None = None,
     read_only: bool = False,
+    tree: str | None = None,
+    values: str = "auto",
+    encode: Transformer | None = None,
+    decode: Transformer | None = None,
 ) -> Archive:
-    """Open a CAR or an overlay as a mapping; see `Archive`. `root` is a CID as text."""
-    return Archive.open(
+    """Open a CAR or an overlay as a mapping; see `Archive`. `root` is a CID as text.
+
+    `tree` and `values` are what `mstfs mount --tree` and `--values` take. What is assigned goes through
+    `encode`, what is read through `decode`: both take the key and the value, and return a value.
+    """
+    if values not in ("auto", "raw", "cbor"):
+        raise Refused(f"values={values}: auto, raw and cbor are known")
+    archive = Archive.open(
         path,
         mode="read" if read_only else "write",
         root=cids.parse(root) if root is not None else None,
         overlay=overlay,
+        tree=kinds.parse(tree) if tree is not None else None,
+        options=ValueOptions(encoding=cast(Literal["auto", "raw", "cbor"], values)),
     )
+    archive.encode, archive.decode = encode, decode
+    return archive
+
+
+def create_archive(path: str | os.PathLike[str], tree: str = "hamt3", **options: Any) -> Archive:
+    """Write a CAR that holds an empty tree, and open it; `options` are those of `open_archive`.
+
+    Raises Refused for a kind of tree that cannot be written, FileExistsError where the file exists.
+    """
+    kind = kinds.parse(tree)
+    if not kind.writable:
+        raise Refused(f"a {kind.title} can be read, not made")
+    path = Path(path)
+    if os.path.lexists(path):
+        raise FileExistsError(17, "File exists", str(path))
+    root, block = kind.open(MemoryBlocks()).empty()
+    with replacing(path) as file:
+        write_car(file, (root,), [(root, block)])
+    return open_archive(path, **options)

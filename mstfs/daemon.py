@@ -26,7 +26,6 @@ from mstfs.archive import Archive
 from mstfs.config import Settings
 from mstfs.errors import MountError, MstfsError, OverlayBusy
 from mstfs.repo.signing import SigningKey, load_signing_key, mode_is_private
-from mstfs.view.forms import FORMS
 from mstfs.view.view import View
 
 log = logging.getLogger("mstfs")
@@ -108,6 +107,8 @@ def _open_archive(settings: Settings) -> Archive:
                 root=settings.root,
                 overlay=settings.overlay,
                 verify="always" if settings.verify == "always" else "once",
+                tree=settings.tree,
+                options=settings.values,
             )
         except OverlayBusy:
             if time.monotonic() > deadline or _is_mounted_for_writing(settings.source):
@@ -163,7 +164,7 @@ def serve(settings: Settings, ready: Ready) -> None:
     with _open_archive(settings) as archive:
         umask = os.umask(0)
         os.umask(umask)
-        view = View(archive.workspace, FORMS[settings.form], cache_bytes=settings.cache_bytes, umask=umask)
+        view = View(archive.workspace, umask=umask)
         commands = Commands(view, signer, archive.clock_id)
         operations = Operations(view, commands)
         view.control.extra = lambda: _about(settings, archive, operations, commands)
@@ -265,7 +266,8 @@ def _about(settings: Settings, archive: Archive, operations: Any, commands: Any)
         "overlay": str(archive.overlay_path) if archive.overlay_path is not None else None,
         "mountpoint": str(settings.mountpoint.absolute()),
         "pid": os.getpid(),
-        "format": settings.form,
+        "format": settings.values.form,
+        "tree": archive.kind.name,
         "open_requests": not operations.handles_are_inodes,
         "signing": commands.signer.did_key if commands.signer is not None else None,
         "torn": archive.car.torn if archive.car is not None else None,

@@ -10,7 +10,7 @@ import pytest
 from workspaces import block, check_mirrors, cid, data_root, repository, write_blocks, write_repository
 
 import mstfs
-from mstfs.archive import Archive, is_overlay, open_archive
+from mstfs.archive import Archive, open_archive
 from mstfs.codec import cid as cids
 from mstfs.errors import (
     CarError,
@@ -25,6 +25,7 @@ from mstfs.errors import (
     Refused,
     SyntaxRuleError,
 )
+from mstfs.opening import is_overlay
 from mstfs.repo.sample import make_sample, signing_key
 
 ENTRIES = {b"a.b.c/%d" % number: number for number in range(9)}

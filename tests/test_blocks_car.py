@@ -168,6 +168,26 @@ def test_a_sound_copy_is_found_behind_corrupt_ones(tmp_path: Path, use_sidecar: 
             assert car.block_count == 7
 
 
+def test_the_length_is_that_of_the_sound_copy(tmp_path: Path) -> None:
+    cid, data = block("right")
+    with opened(tmp_path, car_v1([(cid, b""), block("a"), (cid, data)])) as car:
+        assert car.length(cid) == len(data)
+    false = car_v1([(cid, b""), block("a"), (cid, b"wrong")])
+    with opened(tmp_path, false) as car, pytest.raises(CorruptBlock):
+        car.length(cid)
+
+
+def test_lengths_of_false_and_torn_blocks(tmp_path: Path) -> None:
+    cid, data = block("right")
+    with opened(tmp_path, car_v1([(cid, b"wrong")])) as car:
+        assert car.length(cid) == len(b"wrong")
+        with pytest.raises(CorruptBlock):
+            car.get(cid)
+    torn = car_v1([block("a"), (cid, data)])[:-1]
+    with opened(tmp_path, torn) as car, pytest.raises(MissingBlock):
+        car.length(cid)
+
+
 def test_the_first_copy_wins(tmp_path: Path) -> None:
     cid, data = block("twice")
     with opened(tmp_path, car_v1([(cid, data), block("between"), (cid, data)])) as car:

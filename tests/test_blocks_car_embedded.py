@@ -91,6 +91,18 @@ class TestIndexedCarContract(BlockReaderContract):
         with ExitStack() as cars:
             yield make
 
+    def test_lengths_need_no_hashing(self, reader_of: ReaderOf, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They do here: such an index may lead to a false copy, of another length than the sound one."""
+        cid, data = block("right")
+        assert reader_of({cid: data}).length(cid) == len(data)
+
+
+def test_the_length_of_a_sound_copy_is_told(tmp_path: Path) -> None:
+    cid, data = block("right")
+    blocks = [(cid, b"wrong"), *SHA, (cid, data)]
+    with opened(tmp_path, car_v2(car_v1(blocks), index_sorted(offsets_of(blocks)[:-1]))) as car:
+        assert car.length(cid) == len(data)
+
 
 # --- real files -------------------------------------------------------------------------------
 

@@ -118,6 +118,21 @@ def test_the_worst_that_a_layer_said_is_told(
     assert caught.value.cid == CID
 
 
+def test_lengths_are_looked_for_where_blocks_are() -> None:
+    class Deaf(MemoryBlocks):
+        def length(self, cid: bytes) -> int:
+            raise UnreachableBlock(cid, "no answer")
+
+    deaf = Deaf([(CID, TEXT)])
+    assert OverlayBlocks(sound(), [Deaf()]).length(CID) == len(TEXT)
+    assert OverlayBlocks(deaf, [MemoryBlocks(), sound()]).length(CID) == len(TEXT)
+    assert OverlayBlocks(None, [deaf, sound()]).length(CID) == len(TEXT)
+    with pytest.raises(UnreachableBlock):
+        OverlayBlocks(None, [deaf, MemoryBlocks()]).length(CID)
+    with pytest.raises(MissingBlock):
+        OverlayBlocks(None, []).length(CID)
+
+
 def test_writes_reach_the_upper_layer_only() -> None:
     upper, lower = MemoryBlocks(), sound()
     overlay = OverlayBlocks(upper, [lower])

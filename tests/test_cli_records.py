@@ -201,7 +201,10 @@ def test_cat_prints_staged_text_as_it_was_typed(tmp_path: Path, capsys: Capture)
     path, _ = sample(tmp_path)
     typed = b'{"$type":"org.example.note", "text":"typed"}'
     with Archive.open(path, mode="write") as archive:
-        archive.workspace.stage_record(NOTE.encode(), record.parse(typed), text=typed)
+        block = record.parse(typed)
+        with archive.workspace.transaction():
+            cid = cids.for_block(block)
+            archive.workspace.stage_cid(NOTE.encode(), cid, block=block, text=typed)
     assert call("cat", path, NOTE) == 0
     assert capsys.readouterr().out == typed.decode()
 

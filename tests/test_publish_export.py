@@ -124,6 +124,7 @@ def test_a_missing_block_leaves_no_file(tmp_path: Path, lost: str) -> None:
             {}, MemoryBlocks((name, block) for name, block in held.items() if name != victim)
         ).blocks,
         tree=workspace.tree,
+        values=workspace.values,
         database=None,
     )
     with pytest.raises(BlockError):

@@ -23,10 +23,10 @@ from workspaces import (
     writable,
 )
 
-from mstfs.archive import SCHEMA
 from mstfs.blocks.memory import MemoryBlocks
 from mstfs.blocks.sqlite import Database
 from mstfs.errors import BlockError, MstfsError, OverlayError, PublishError, ReadOnly, Refused
+from mstfs.opening import SCHEMA
 from mstfs.publish.plan import checkout, make_plan, publish, record_plan
 from mstfs.repo import commit as commits
 from mstfs.repo import signing, tid
@@ -434,7 +434,7 @@ def test_a_checkout_with_edits_must_be_wanted(workspace: Workspace) -> None:
 
 def test_a_checkout_of_what_is_no_root(workspace: Workspace) -> None:
     before = mirrors(workspace)
-    with pytest.raises(Refused, match="no commit and no MST node"):
+    with pytest.raises(Refused, match="no commit, and no tree that is known"):
         checkout(workspace, cid(1))
     with pytest.raises(BlockError):
         checkout(workspace, cid(4711))

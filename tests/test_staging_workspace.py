@@ -48,7 +48,8 @@ def test_while_a_publication_is_planned_everything_is_an_edit(workspace: Workspa
 
 
 def test_time_and_text_are_kept(workspace: Workspace) -> None:
-    workspace.stage_record(b"a.b.c/3", block(3), text=b"{ }", mtime_ns=0)
+    with workspace.transaction():
+        workspace.stage_cid(b"a.b.c/3", cid(3), block=block(3), text=b"{ }", mtime_ns=0)
     edit = workspace.edits.get(b"a.b.c/3")
     assert edit is not None
     assert (edit.mtime_ns, edit.verbatim) == (0, True)
@@ -114,6 +115,7 @@ def test_a_past_workspace_shows_nothing_that_is_staged(workspace: Workspace) -> 
         head=workspace.head,
         blocks=workspace.blocks,
         tree=workspace.tree,
+        values=workspace.values,
         database=workspace.database,
         read_only=False,
         past=True,

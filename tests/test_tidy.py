@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("staging",),
     ("view", "publish"),
     ("config",),
+    ("opening",),
     ("archive",),
     ("transfer", "zarr"),
     ("fuse",),

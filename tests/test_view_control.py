@@ -10,7 +10,7 @@ from workspaces import block, cid, data_root, delete, put, text, writable
 
 from mstfs.blocks.memory import MemoryBlocks
 from mstfs.codec import cid as cids
-from mstfs.view.nodes import Command, Control, Folder, Record
+from mstfs.view.nodes import Command, Control, Folder, Leaf
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_every_published_root_is_a_tree(kit: Kit) -> None:
 def test_the_past_cannot_be_changed(kit: Kit) -> None:
     path = b".mstfs/history/1/a.b.c/x.json"
     node = kit.view.resolve(path)
-    assert isinstance(node, Record)
+    assert isinstance(node, Leaf)
     assert node.fixed
     assert kit.view.resolve(b".mstfs/history/1/a.b.c") == Folder(fixed=True)
     for action in (

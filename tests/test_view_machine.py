@@ -18,15 +18,14 @@ from view_kernel import Kernel
 from view_model import Model, Open, Refusal, key_named
 from workspaces import block, check_mirrors, odd_text, over, repository, swapped_text, text
 
-from mstfs.archive import SCHEMA
 from mstfs.blocks.memory import MemoryBlocks
 from mstfs.blocks.sqlite import Database
 from mstfs.codec import cid as cids
 from mstfs.errors import MstfsError
+from mstfs.opening import SCHEMA
 from mstfs.publish.plan import checkout, make_plan, record_plan
 from mstfs.staging.status import status
 from mstfs.view import changes
-from mstfs.view.forms import JSON
 from mstfs.view.inodes import ROOT, Inode
 from mstfs.view.nodes import Stored
 from mstfs.view.rename import Renamer
@@ -95,7 +94,7 @@ class Programs(RuleBasedStateMachine):
         assert newest is not None
         assert newest.root == root
         self.workspace.files.purge_orphans()
-        self.view = View(self.workspace, JSON)
+        self.view = View(self.workspace)
         self.writer = Writer(self.view)
         self.renamer = Renamer(self.writer)
         self.kernel = Kernel(self.view)

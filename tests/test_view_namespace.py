@@ -14,7 +14,7 @@ from mstfs.staging.tree import StagedTree
 from mstfs.tree.mst.tree import MstTree
 from mstfs.view.names import Names
 from mstfs.view.names import Path as Names_Path
-from mstfs.view.namespace import Child, Namespace
+from mstfs.view.namespace import Child, KeyNamespace
 
 NAMES = Names(b".json")
 
@@ -54,9 +54,14 @@ class Counting:
     def has(self, cid: bytes) -> bool:
         return self.blocks.has(cid)
 
+    def length(self, cid: bytes) -> int:
+        return self.blocks.length(cid)
 
-def namespace(entries: Mapping[bytes, int], edits: Mapping[bytes, bytes | None] | None = None) -> Namespace:
-    return Namespace(staged_tree(entries, edits or {}), NAMES)
+
+def namespace(
+    entries: Mapping[bytes, int], edits: Mapping[bytes, bytes | None] | None = None
+) -> KeyNamespace:
+    return KeyNamespace(staged_tree(entries, edits or {}), NAMES)
 
 
 def model(entries: Mapping[bytes, bytes]) -> dict[Names_Path, dict[bytes, tuple[bytes | None, bytes | None]]]:
@@ -116,7 +121,7 @@ def test_a_collection_is_passed_over_with_one_search() -> None:
     tree.get(root, b"a00.b.c/00000")
     height = len(reader.reads)
     reader.reads.clear()
-    found = list(Namespace(staged, NAMES).children(()))
+    found = list(KeyNamespace(staged, NAMES).children(()))
     assert [child.name for child in found] == sorted({key.split(b"/")[0] for key in many})
     # Each of the 20 searches reads one path, and perhaps the next node; all nodes are far more.
     assert len(reader.reads) <= 21 * (height + 8)
@@ -139,7 +144,7 @@ def test_folders_inside_a_collection_are_passed_over_too() -> None:
     assert pages <= 4
 
 
-def damaged(entries: Mapping[bytes, int], victim: bytes) -> tuple[Namespace, set[bytes]]:
+def damaged(entries: Mapping[bytes, int], victim: bytes) -> tuple[KeyNamespace, set[bytes]]:
     """A namespace without the lowest node that holds `victim`, and the keys that are left."""
     root, blocks = tree_blocks(entries)
     tree = MstTree(MemoryBlocks(blocks.items()))
@@ -147,7 +152,7 @@ def damaged(entries: Mapping[bytes, int], victim: bytes) -> tuple[Namespace, set
     assert holder != root
     lost = {key for key, _ in tree.page(holder)}
     left = MemoryBlocks((name, data) for name, data in blocks.items() if name != holder)
-    return Namespace(StagedTree(MstTree(left), root, None), NAMES), set(entries) - lost
+    return KeyNamespace(StagedTree(MstTree(left), root, None), NAMES), set(entries) - lost
 
 
 def test_a_listing_goes_on_behind_a_damaged_subtree() -> None:
@@ -172,7 +177,7 @@ def test_children_see_what_is_staged(tmp_path: Path) -> None:
     workspace = writable(tmp_path, {b"a.b.c/1": 1, b"a.b.c/2": 2, b"a.b.d/1": 3})
     put(workspace, b"a.b.c/15", 4)
     delete(workspace, b"a.b.d/1")
-    found = Namespace(workspace.staged, NAMES)
+    found = KeyNamespace(workspace.staged, NAMES)
     assert list(found.children(())) == [Child(b"a.b.c", None, None)]
     assert [child.key for child in found.children((b"a.b.c",))] == [b"a.b.c/1", b"a.b.c/15", b"a.b.c/2"]
     assert not found.folder_exists((b"a.b.d",))

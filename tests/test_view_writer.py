@@ -20,8 +20,7 @@ from workspaces import (
 from mstfs.blocks.memory import MemoryBlocks
 from mstfs.errors import CorruptBlock, MissingBlock
 from mstfs.limits import RECORD_BYTES, SCRATCH_BYTES
-from mstfs.view.forms import JSON
-from mstfs.view.nodes import Record, Stored
+from mstfs.view.nodes import Leaf, Stored
 from mstfs.view.view import View
 from mstfs.view.writer import Writer
 
@@ -393,7 +392,7 @@ def test_records_that_cannot_be_read(tmp_path: Path) -> None:
 def test_reading_only() -> None:
     kit = Kit.__new__(Kit)
     kit.workspace = read_only({b"a.b.c/x": 1})
-    kit.view = View(kit.workspace, JSON)
+    kit.view = View(kit.workspace)
     kit.writer = Writer(kit.view)
     for action in (
         lambda: kit.open(X, write=True),
@@ -408,7 +407,7 @@ def test_reading_only() -> None:
     assert kit.get(X) == text(1)
     kit.writer.fsync(inode)
     kit.close(inode, write=False)
-    assert isinstance(kit.view.resolve(X), Record)
+    assert isinstance(kit.view.resolve(X), Leaf)
 
 
 def test_a_full_disk_loses_nothing_that_was_there(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:

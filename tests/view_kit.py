@@ -9,7 +9,6 @@ from workspaces import writable
 from mstfs.publish.plan import make_plan, record_plan
 from mstfs.staging.workspace import Workspace
 from mstfs.view import changes
-from mstfs.view.forms import JSON
 from mstfs.view.inodes import ROOT, Inode
 from mstfs.view.rename import Renamer
 from mstfs.view.view import View
@@ -30,7 +29,7 @@ class Kit:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self.view = View(workspace, JSON)
+        self.view = View(workspace)
         self.writer = Writer(self.view)
         self.renamer = Renamer(self.writer)
 

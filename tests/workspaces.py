@@ -6,7 +6,6 @@ from pathlib import Path
 
 import naive_mst
 
-from mstfs.archive import SCHEMA
 from mstfs.blocks.car_writer import write_car
 from mstfs.blocks.interface import BlockReader
 from mstfs.blocks.memory import MemoryBlocks
@@ -16,6 +15,7 @@ from mstfs.blocks.sqlite_blocks import SqliteBlocks
 from mstfs.codec import cid as cids
 from mstfs.codec import dag_cbor
 from mstfs.codec.cid import Link
+from mstfs.opening import SCHEMA
 from mstfs.repo import commit as commits
 from mstfs.repo.head import Head, read_head
 from mstfs.repo.record import render
@@ -23,6 +23,8 @@ from mstfs.staging.edits import Edits, StagedEdit
 from mstfs.staging.tree import StagedTree
 from mstfs.staging.workspace import Workspace
 from mstfs.tree.mst.tree import MstTree
+from mstfs.values.interface import ValueOptions
+from mstfs.values.records import RecordValues
 
 DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 REV = "3jzfcijpj2z2a"
@@ -108,7 +110,13 @@ def read_only(entries: Mapping[bytes, int], blocks: BlockReader | None = None, *
     if blocks is not None:
         layers.insert(0, blocks)
     overlay = OverlayBlocks(None, layers)
-    return Workspace(head=read_head(overlay, root), blocks=overlay, tree=MstTree(overlay), database=None)
+    return Workspace(
+        head=read_head(overlay, root),
+        blocks=overlay,
+        tree=MstTree(overlay),
+        values=RecordValues(overlay, ValueOptions()),
+        database=None,
+    )
 
 
 def writable(folder: Path, entries: Mapping[bytes, int], **options: str) -> Workspace:
@@ -122,7 +130,14 @@ def over(database: Database, lower: BlockReader, root: bytes) -> Workspace:
     """A workspace at `root` over an open database, with its first event if it has none."""
     blocks = OverlayBlocks(SqliteBlocks(database), [lower])
     head: Head = read_head(blocks, root)
-    workspace = Workspace(head=head, blocks=blocks, tree=MstTree(blocks), database=database, read_only=False)
+    workspace = Workspace(
+        head=head,
+        blocks=blocks,
+        tree=MstTree(blocks),
+        values=RecordValues(blocks, ValueOptions()),
+        database=database,
+        read_only=False,
+    )
     if workspace.history.head() is None:
         with workspace.transaction():
             workspace.history.append("import", head.root, head.data, rev=head.rev, time_ns=1)
@@ -150,7 +165,8 @@ def staged(workspace: Workspace) -> dict[bytes, bytes]:
 
 
 def put(workspace: Workspace, key: bytes, number: int) -> None:
-    workspace.stage_record(key, block(number))
+    with workspace.transaction():
+        workspace.stage_cid(key, cid(number), block=block(number))
 
 
 def delete(workspace: Workspace, key: bytes) -> None:

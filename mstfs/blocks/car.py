@@ -121,6 +121,17 @@ class CarFile:
         """
         return self.locate(cid) is not None or cids.identity_data(cid) is not None
 
+    def length(self, cid: bytes) -> int:
+        """The bytes of a block. Errors as for `get`."""
+        hit = self._index.find(cid)
+        if hit is not None:
+            row, _, length = hit
+            # A copy that nobody looked at may be a false one, of another length than the sound one.
+            checked = self._sound[row >> 3] & 1 << (row & 7)
+            if 0 <= length <= BLOCK_BYTES and (checked or self._index.is_only_copy(row)):
+                return length
+        return len(self.get(cid))
+
     def locate(self, cid: bytes) -> tuple[int, int] | None:
         """The offset in the file and the length of the first copy of a block, or None; not hashed.
 

@@ -89,6 +89,10 @@ class EmbeddedIndex:
                 return table.first_row + row, section.data_offset, section.length
         return None
 
+    def is_only_copy(self, row: int) -> bool:
+        """Never sure: this index tells what its maker wanted to tell."""
+        return False
+
     def close(self) -> None:
         """Nothing is held open: the file belongs to the CAR."""
 

@@ -124,6 +124,10 @@ class CarIndex:
                 size = meta >> 32 & 0xFF
                 yield row, offset + size, (meta & 0xFFFFFFFF) - size
 
+    def is_only_copy(self, row: int) -> bool:
+        """Whether the first copy of a block, which stands in this row, is surely the only one."""
+        return row + 1 == self.row_count or bool(self._first[row + 1] != self._first[row])
+
     def is_intact(self) -> bool:
         """Whether the rows still are what was written. Reads the whole index."""
         digest = blake3(self._words.cast("B")).hexdigest()

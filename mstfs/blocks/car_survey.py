@@ -151,6 +151,10 @@ class CarSurvey(BlockReader):
     def has(self, cid: bytes) -> bool:
         return self.match(cid) >= 0 or cids.identity_data(cid) is not None
 
+    def length(self, cid: bytes) -> int:
+        ordinal = self.match(cid)
+        return len(self.get(cid)) if ordinal < 0 else self._lengths[ordinal]
+
     def get(self, cid: bytes) -> bytes:
         """The bytes of a block, which is marked as linked."""
         ordinal = self.match(cid)

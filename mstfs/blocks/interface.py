@@ -27,6 +27,13 @@ class BlockReader(Protocol):
         """Whether the block is held. It may still turn out to be corrupt."""
         ...
 
+    def length(self, cid: bytes) -> int:
+        """The number of bytes of a held block; it may still turn out to be corrupt.
+
+        The block is neither read nor hashed where the store can tell without. Errors as for `get`.
+        """
+        ...
+
 
 class BlockStore(BlockReader, Protocol):
     """A reader that also takes and drops blocks."""

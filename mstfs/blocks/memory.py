@@ -31,6 +31,10 @@ class MemoryBlocks(BlockStore):
     def has(self, cid: bytes) -> bool:
         return cids.multihash_of(cid) in self._blocks or cids.identity_data(cid) is not None
 
+    def length(self, cid: bytes) -> int:
+        held = self._blocks.get(cids.multihash_of(cid))
+        return len(self.get(cid) if held is None else held[1])
+
     def may_hold(self, cid: bytes) -> bool:
         return self.has(cid)
 

@@ -38,6 +38,21 @@ class OverlayBlocks(BlockStore):
             return True
         return any(lower.has(cid) for lower in self.lowers)
 
+    def length(self, cid: bytes) -> int:
+        upper = self.upper
+        failure: BlockError | None = None
+        if upper is not None and upper.may_hold(cid):
+            try:
+                return upper.length(cid)
+            except BlockError as error:
+                failure = error
+        for lower in self.lowers:
+            try:
+                return lower.length(cid)
+            except BlockError as error:
+                failure = _worse(failure, error)
+        raise failure or MissingBlock(cid)
+
     def may_hold(self, cid: bytes) -> bool:
         # A reader has no cheap answer; only without readers does the upper layer speak for all.
         return bool(self.lowers) or (self.upper is not None and self.upper.may_hold(cid))

@@ -84,6 +84,19 @@ class SqliteBlocks(BlockStore):
             return True
         return cids.identity_data(cid) is not None
 
+    def length(self, cid: bytes) -> int:
+        multihash = cids.multihash_of(cid)
+        held = self._held
+        if held is None or multihash in held:
+            # SQLite tells the length of a blob from the head of its row.
+            row = self._query(cid, "SELECT length(data) FROM blocks WHERE multihash = ?", multihash)
+            if row is not None:
+                return int(row[0])
+        data = cids.identity_data(cid)
+        if data is None:
+            raise MissingBlock(cid)
+        return len(data)
+
     def put(self, cid: bytes, data: bytes) -> None:
         check_put(self, cid, data)
         if cids.identity_data(cid) is not None:

@@ -83,10 +83,10 @@ def add(commands: Any) -> None:
 
 def run_verify(arguments: argparse.Namespace) -> int:
     """`mstfs verify`."""
-    from mstfs.archive import is_overlay
     from mstfs.blocks.car import CarFile
     from mstfs.cli.target import is_dead_mount, is_mounted
     from mstfs.errors import Refused
+    from mstfs.opening import is_overlay
 
     if arguments.max < 0:
         raise Refused("--max takes a number of defects, not a negative one")

@@ -70,7 +70,7 @@ def complete_root(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> dic
 def complete_key(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """Collections and keys that start with `prefix`; never raises."""
     from mstfs.view.names import Names
-    from mstfs.view.namespace import Namespace
+    from mstfs.view.namespace import KeyNamespace
 
     typed = os.fsencode(prefix)
     try:
@@ -79,7 +79,7 @@ def complete_key(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list
             if b"/" in typed:
                 page = tree.page(typed, None, ANSWERS_MAX)
                 return [entry.key.decode() for entry in page]
-            children = Namespace(tree, Names(target.suffix)).children(())
+            children = KeyNamespace(tree, Names(target.suffix)).children(())
             return [child.name.decode() + "/" for child in children if child.name.startswith(typed)]
     except Exception:
         return []  # As above.

@@ -74,6 +74,8 @@ def add(commands: Commands) -> None:
 
 
 def _add_mount(commands: Commands) -> None:
+    from mstfs.cli.options import add_reading
+
     mount = commands.add_parser(
         "mount",
         help="show a CAR as a folder",
@@ -83,7 +85,8 @@ def _add_mount(commands: Commands) -> None:
         "  ro                 the same as --read-only\n"
         "  allow_other        let other users in; permissions are checked by the kernel\n"
         "  nonempty           mount over a folder that is not empty\n"
-        "  overlay=FILE, signing_key=FILE, publish_every=SECONDS, root=CID, format=json|cbor\n\n"
+        "  overlay=FILE, signing_key=FILE, publish_every=SECONDS, root=CID, format=json|cbor,\n"
+        "  tree=KIND (with colons for commas), values=raw|cbor, new_files=blob|record, large=unixfs|raw\n\n"
         + exits.MEANINGS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -102,6 +105,18 @@ def _add_mount(commands: Commands) -> None:
     mount.add_argument("--root", metavar="CID", help="the root to show, where the CAR has several or none")
     mount.add_argument("--read-only", action="store_true", help="refuse every change; take no lock")
     mount.add_argument("--format", choices=("json", "cbor"), help="how records are shown (default: json)")
+    add_reading(mount)
+    mount.add_argument(
+        "--new-files",
+        choices=("blob", "record"),
+        help="what a new file in a HAMT is: bytes as they are, or a record in DAG-JSON (default: blob)",
+    )
+    mount.add_argument(
+        "--large",
+        choices=("unixfs", "raw"),
+        help="how a HAMT keeps a blob that is larger than a chunk: as a UnixFS file or one block "
+        "(default: unixfs)",
+    )
     mount.add_argument(
         "--signing-key",
         type=Path,
@@ -132,7 +147,10 @@ def _add_mount(commands: Commands) -> None:
     mount.set_defaults(run=run_mount)
 
 
-_OWN_OPTIONS = ("overlay", "signing_key", "publish_every", "root", "format")
+_OWN_OPTIONS = (
+    *("overlay", "signing_key", "publish_every", "root", "format"),
+    *("tree", "values", "new_files", "large"),
+)
 
 
 def run_mount(arguments: argparse.Namespace) -> int:
@@ -165,6 +183,7 @@ def _log_file(arguments: argparse.Namespace, mountpoint: Path) -> Path:
 
 def settings_of(arguments: argparse.Namespace) -> Any:
     """The settings of a mount from its arguments; `-o` may say what options say, and options win."""
+    from mstfs.cli.options import kind_and_values
     from mstfs.codec.cid import parse
     from mstfs.config import Settings
     from mstfs.errors import Refused
@@ -186,20 +205,18 @@ def settings_of(arguments: argparse.Namespace) -> Any:
         every = float(own.get("publish_every", 0)) if every is None else every
     except ValueError:
         raise Refused(f"publish_every={own['publish_every']} is no number of seconds") from None
-    form = arguments.format or own.get("format", "json")
-    if form not in ("json", "cbor"):
-        raise Refused(f"format={form}: json and cbor are known")
+    tree, values = kind_and_values(arguments, own)
     return Settings(
         source=Path(os.path.abspath(arguments.source)),
         mountpoint=Path(os.path.abspath(arguments.mountpoint)),
         root=parse(root) if root is not None else None,
         overlay=Path(os.path.abspath(overlay)) if overlay is not None else None,
         read_only=arguments.read_only or "ro" in words,
-        form=form,
+        tree=tree,
+        values=values,
         signing_key=Path(os.path.abspath(key)) if key is not None else None,
         publish_every=every,
         publish_on_unmount=not arguments.no_publish_on_unmount,
-        cache_bytes=max(arguments.cache_mb, 1) << 20,
         verify=arguments.verify,
         allow_other="allow_other" in words,
         options=tuple(others),

@@ -66,6 +66,50 @@ def add_opening(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Declare what a person may say about a tree that the file does not say."""
+    parser.add_argument(
+        "--tree",
+        metavar="KIND",
+        help="what kind of tree the root is, where that cannot be told: mst, hamt2, hamt3, hashmap, unixfs, "
+        "sharded-zarr, filecoin,width=BITS,bucket=ENTRIES,hash=NAME",
+    )
+    parser.add_argument(
+        "--values",
+        choices=("auto", "raw", "cbor"),
+        help="whether the values of a HAMT of py-hamt 3 are plain bytes or DAG-CBOR (default: find out)",
+    )
+
+
+def kind_and_values(arguments: argparse.Namespace, own: dict[str, str] | None = None) -> Any:
+    """The kind of tree and the `ValueOptions` that the arguments name, else `own` options, else nobody.
+
+    Raises Refused for words that mean nothing.
+    """
+    from mstfs.errors import Refused
+    from mstfs.tree.kinds import parse
+    from mstfs.values.interface import ValueOptions
+
+    own = own or {}
+    known = {
+        "form": ("format", ("json", "cbor")),
+        "encoding": ("values", ("auto", "raw", "cbor")),
+        "new_files": ("new_files", ("blob", "record")),
+        "large": ("large", ("unixfs", "raw")),
+    }
+    chosen: dict[str, Any] = {}
+    for field, (name, words) in known.items():
+        value = getattr(arguments, name, None) or own.get(name)
+        if value is not None and value not in words:
+            raise Refused(f"{name}={value}: {' and '.join(words)} are known")
+        if value is not None:
+            chosen[field] = value
+    if getattr(arguments, "cache_mb", None) is not None:
+        chosen["cache_bytes"] = max(arguments.cache_mb, 1) << 20
+    tree = arguments.tree or own.get("tree")
+    return (parse(tree) if tree is not None else None), ValueOptions(**chosen)
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Declare --json."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -120,11 +164,10 @@ def head_of(archive: "Archive", root: str | None) -> "Head":
     """The root that a person named, or the head where they named none. Refused, CidError, BlockError."""
     from mstfs.cli.target import root_argument
     from mstfs.codec import cid as cids
-    from mstfs.repo.head import read_head
 
     if root is None:
         return archive.head
-    return read_head(archive.workspace.blocks, cids.parse(root_argument(archive, root)))
+    return archive.workspace.read_head(cids.parse(root_argument(archive, root)))
 
 
 def tree_of(archive: "Archive", root: str | None) -> "StagedTree":

@@ -141,10 +141,10 @@ def _rows(
 ) -> Iterator[_Row]:
     from mstfs.staging.status import key_text
     from mstfs.view.names import Names
-    from mstfs.view.namespace import Namespace
+    from mstfs.view.namespace import KeyNamespace
 
     names = Names(target.suffix)
-    namespace = Namespace(tree, names)
+    namespace = KeyNamespace(tree, names)
     folder = tuple(part for part in where.split(b"/") if part)
     start = b""
     if not where.endswith(b"/") and not namespace.folder_exists(folder):

@@ -17,7 +17,6 @@ from mstfs.errors import MstfsError, Refused
 from mstfs.fuse import kernel_cache
 from mstfs.publish.plan import checkout, make_plan, record_plan
 from mstfs.repo.commit import Signer
-from mstfs.repo.head import read_head
 from mstfs.staging.status import status
 from mstfs.view import changes
 from mstfs.view.revert import revert
@@ -121,7 +120,7 @@ class Commands:
             old = workspace.head
             wanted = cids.parse(root)
             before = workspace.history.find(wanted)
-            target = before.data if before is not None else read_head(workspace.blocks, wanted).data
+            target = before.data if before is not None else workspace.read_head(wanted).data
             found = await trio.to_thread.run_sync(workspace.tree.diff, old.data, target)
             if workspace.read_only:
                 raise Refused("the mount is read only")

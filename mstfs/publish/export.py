@@ -1,7 +1,7 @@
 """Write a root as a CAR: what it reaches, and nothing else, in the order that can be streamed.
 
 Source: atproto specification "Repository", "CAR File Serialization": the commit, then nodes and records in
-pre-order.
+pre-order. Other trees are written likewise: each node before its values and children.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,9 @@ from typing import BinaryIO
 from mstfs.blocks.car_writer import replacing, write_car
 from mstfs.repo.head import Head
 from mstfs.staging.workspace import Workspace
+from mstfs.tree.hamt.tree import HamtTree
 from mstfs.tree.mst import node as nodes
+from mstfs.tree.unixfs.tree import UnixfsTree
 
 Progress = Callable[[int], None]
 """Called with the number of blocks written so far."""
@@ -61,6 +63,45 @@ def _counted(
 
 def reachable(workspace: Workspace, head: Head, since: Head | None = None) -> Iterator[tuple[bytes, bytes]]:
     """CID and bytes of every block that a head reaches, each once; memory grows with their number."""
+    if head.tree.name == "mst":
+        yield from _repository(workspace, head, since)
+        return
+    written: set[bytes] = set()
+    wanted: frozenset[bytes] | None = None
+    fresh: frozenset[bytes] | None = None
+    if since is not None and head.tree.is_hamt:
+        diff = workspace.tree.diff(since.data, head.data)
+        wanted = diff.created
+        fresh = frozenset(change.new for change in diff.changes if change.new is not None)
+    elif since is not None:
+        written.update(cid for cid, _ in reachable(workspace, since))
+    for cid, block in _parts(workspace, head.data):
+        if cid in written:
+            continue
+        if block is not None:
+            if wanted is None or cid in wanted:
+                written.add(cid)
+                yield cid, block
+        elif fresh is None or cid in fresh:
+            for part, data in workspace.values.blocks(b"", cid):
+                if part not in written:
+                    written.add(part)
+                    yield part, data
+
+
+def _parts(workspace: Workspace, root: bytes) -> Iterator[tuple[bytes, bytes | None]]:
+    """The nodes of a tree with their blocks, and its values with None."""
+    tree = workspace.tree
+    if isinstance(tree, HamtTree):
+        yield from tree.stream(root)
+        return
+    yield from tree.nodes(root)
+    if not isinstance(tree, UnixfsTree):
+        for entry in tree.walk(root):
+            yield entry.cid, None
+
+
+def _repository(workspace: Workspace, head: Head, since: Head | None) -> Iterator[tuple[bytes, bytes]]:
     blocks = workspace.blocks
     wanted: frozenset[bytes] | None = None
     fresh: frozenset[bytes] | None = None

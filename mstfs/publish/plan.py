@@ -9,7 +9,7 @@ from mstfs.errors import FormatError, PublishError, Refused
 from mstfs.repo import commit as commits
 from mstfs.repo import tid
 from mstfs.repo.commit import Signer
-from mstfs.repo.head import Head, read_head
+from mstfs.repo.head import Head
 from mstfs.repo.history import Event
 from mstfs.staging.workspace import Workspace
 from mstfs.tree.interface import Edit
@@ -57,7 +57,7 @@ def make_plan(
         deleted += old is not None and cid is None
     blocks = dict(applied.nodes)
     if base.commit is None:
-        head = Head(applied.root, applied.root, None)
+        head = Head(applied.root, applied.root, None, base.tree)
     else:
         revs = [rev for rev in (base.rev, workspace.history.last_rev()) if rev is not None]
         try:
@@ -124,11 +124,11 @@ def checkout(
     """
     if len(workspace.edits) and not force:
         raise Refused(f"{len(workspace.edits)} edits are staged: publish or revert them first")
-    head = read_head(workspace.blocks, root)
+    head = workspace.read_head(root)
     if workspace.head.commit is not None and head.commit is None:
         event = workspace.history.find(root)
         if event is not None:
-            head = read_head(workspace.blocks, event.root)
+            head = workspace.read_head(event.root)
     workspace.tree.seek(head.data, b"")
     with workspace.transaction(durable=True):
         event = workspace.history.append(

@@ -1,4 +1,4 @@
-"""What a root is: a commit with its tree, or a bare tree."""
+"""What a root is: a commit with its tree, or a bare tree of any kind."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,22 @@ from mstfs.codec import dag_cbor
 from mstfs.errors import CborError, FormatError, Refused
 from mstfs.repo import commit as commits
 from mstfs.repo.commit import Commit
-
-SO_FAR = "atproto repositories and bare MSTs can be mounted so far"
+from mstfs.tree import kinds
+from mstfs.tree.kinds import MST, Kind
 
 
 @dataclass(frozen=True)
 class Head:
-    """A root that can be mounted. `root` is the commit's CID, or equals `data` for a bare tree."""
+    """A root that can be mounted.
+
+    `root` is the commit's CID, or equals `data`, the root of the tree, where there is no commit. `tree` is
+    the kind of the tree.
+    """
 
     root: bytes
     data: bytes
     commit: Commit | None
+    tree: Kind = MST
 
     @property
     def rev(self) -> str | None:
@@ -32,42 +37,59 @@ class Head:
         return "signed" if self.commit.is_signed else "unsigned"
 
 
-def read_head(blocks: BlockReader, root: bytes) -> Head:
-    """Read the block of a root and tell a commit from a bare MST node.
+def read_head(blocks: BlockReader, root: bytes, kind: Kind | None = None) -> Head:
+    """Read the block of a root and tell what it is; `kind` is what a person says that its tree is.
 
-    Raises BlockError where the block cannot be had, FormatError where it is no root that can be
+    Raises BlockError where the block cannot be had, FormatError or Refused where it is no root that can be
     mounted. Source: atproto repository specification, "Commit Objects"; IPLD kinds of roots.
     """
     block = blocks.get(root)
     name = cids.to_text(root)
-    if cids.codec_of(root) != cids.DAG_CBOR:
-        raise Refused(f"root {name} is {_other_kind(root, block)}, not DAG-CBOR: {SO_FAR}")
-    try:
-        value = dag_cbor.decode(block)
-    except CborError as error:
-        raise FormatError(f"root {name} is not valid DAG-CBOR: {error}") from error
-    if isinstance(value, dict) and set(value) == {"e", "l"}:
-        return Head(root, root, None)
-    if isinstance(value, dict) and "data" in value and "did" in value:
-        commit = commits.decode(block)
-        return Head(root, commit.data, commit)
-    raise Refused(f"root {name} is {_other_kind(root, block)}, no commit and no MST node: {SO_FAR}")
+    if cids.codec_of(root) == cids.DAG_CBOR:
+        try:
+            value = dag_cbor.decode(block)
+        except CborError as error:
+            raise FormatError(f"root {name} is not valid DAG-CBOR: {error}") from error
+        if isinstance(value, dict) and "data" in value and "did" in value and kind in (None, MST):
+            commit = commits.decode(block)
+            return Head(root, commit.data, commit)
+    found = kinds.sniff(root, block)
+    if kind is not None:
+        return Head(root, root, None, _as_told(name, kind, found or _in_other_words(root, block)))
+    if found is None:
+        raise Refused(f"root {name} is {_in_words(root)}: no commit, and no tree that is known")
+    if found.name == "filecoin":
+        raise Refused(
+            f"root {name} looks like a HAMT of Filecoin, whose parameters are in no file: "
+            "give them with --tree filecoin,width=5,bucket=3,hash=sha2-256"
+        )
+    return Head(root, root, None, found)
 
 
-def _other_kind(root: bytes, block: bytes) -> str:
-    """What a root is that cannot be mounted, in words."""
+def _as_told(name: str, told: Kind, found: Kind | None) -> Kind:
+    """The kind that a person named, with what the root says about its layout."""
+    if told.name == "filecoin" and found is not None and found.name == "filecoin":
+        return told
+    if found is None or found.name != told.name:
+        what = f"a {found.title}" if found is not None else "no tree that is known"
+        raise Refused(f"root {name} is {what}, not a {told.title}")
+    return found
+
+
+def _in_other_words(root: bytes, block: bytes) -> Kind | None:
+    # Some stores call every block raw. What a person says is a HAMT may be one all the same.
     from mstfs.tree.hamt.sniff import sniff
 
-    codec = cids.codec_of(root)
-    if codec == cids.DAG_PB:
-        return "a UnixFS file or directory"
-    if codec != cids.DAG_CBOR:
-        return "raw bytes" if codec == cids.RAW else f"a block of codec {codec:#x}"
     layout = sniff(block)
-    return f"a HAMT ({type(layout).__name__})" if layout is not None else "some other value"
+    return kinds.of_layout(layout) if layout is not None else None
 
 
-def choose_root(blocks: BlockReader, roots: tuple[bytes, ...]) -> Head:
+def _in_words(root: bytes) -> str:
+    codec = cids.codec_of(root)
+    return "some other value" if codec == cids.DAG_CBOR else f"a block of codec {codec:#x}"
+
+
+def choose_root(blocks: BlockReader, roots: tuple[bytes, ...], kind: Kind | None = None) -> Head:
     """The first of a CAR's roots that can be mounted.
 
     Raises what the first root raised where none can; Refused where there is no root at all.
@@ -77,7 +99,7 @@ def choose_root(blocks: BlockReader, roots: tuple[bytes, ...]) -> Head:
     first: Exception | None = None
     for root in roots:
         try:
-            return read_head(blocks, root)
+            return read_head(blocks, root, kind)
         except Exception as error:
             first = first or error
     assert first is not None

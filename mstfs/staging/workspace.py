@@ -2,18 +2,22 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from mstfs.blocks.overlay import OverlayBlocks
 from mstfs.blocks.sqlite import Database
 from mstfs.codec import cid as cids
-from mstfs.errors import ReadOnly
-from mstfs.repo.head import Head
+from mstfs.errors import BlockError, ReadOnly, Refused
+from mstfs.repo.head import Head, read_head
 from mstfs.repo.history import History
 from mstfs.staging.edits import Edits
 from mstfs.staging.files import Files
 from mstfs.staging.tree import StagedTree
 from mstfs.tree.interface import Tree
+from mstfs.values.interface import Making, Values
+
+MADE_BYTES = 4 << 20
+"""Blocks of a value that is being made which are held before they are stored."""
 
 
 class Workspace:
@@ -21,7 +25,7 @@ class Workspace:
 
     Without a database it is read only, and so is a `past` one, which shows a root of the history without
     what is staged. Not safe for two threads that change it; planning a
-    publication only reads, and may run beside.
+    publication only reads, and may run beside. `born_ns` is the time of what has no other time.
     """
 
     def __init__(
@@ -30,14 +34,18 @@ class Workspace:
         head: Head,
         blocks: OverlayBlocks,
         tree: Tree,
+        values: Values,
         database: Database | None,
         read_only: bool = True,
         past: bool = False,
+        born_ns: int | None = None,
     ) -> None:
         self.head = head
         self.blocks = blocks
         self.tree = tree
+        self.values = values
         self.database = database
+        self.born_ns = time.time_ns() if born_ns is None else born_ns
         self.read_only = read_only or past or database is None
         # While a publication is planned, the head that an edit is compared with is about to change: what
         # looks like no edit may be one. Then every put and every tombstone is staged as it is.
@@ -50,6 +58,18 @@ class Workspace:
     def staged(self) -> StagedTree:
         """The tree as it will be once everything staged is published."""
         return StagedTree(self.tree, self.head.data, self.edits)
+
+    def read_head(self, root: bytes) -> Head:
+        """What another root of this archive is. Refused where it is another kind of tree than the head is.
+
+        Raises what `mstfs.repo.head.read_head` raises.
+        """
+        told = self.head.tree
+        head = read_head(self.blocks, root, None if told.name == "mst" else told)
+        if head.tree.name != told.name:
+            name = cids.to_text(root)
+            raise Refused(f"root {name} is a {head.tree.title}, and this archive is a {told.title}")
+        return head
 
     def at(self, data: bytes) -> StagedTree:
         """The tree of an older root, as it was published."""
@@ -73,14 +93,31 @@ class Workspace:
         if self.database is not None and not self.read_only:
             self.database.sync()
 
-    def stage_record(
-        self, key: bytes, block: bytes, *, text: bytes | None = None, mtime_ns: int | None = None
+    def stage_value(
+        self, key: bytes, making: Making, *, text: bytes | None = None, mtime_ns: int | None = None
     ) -> bytes:
-        """Stage a put of a record's block and return its CID; putting what is published is no edit."""
-        cid = cids.for_block(block)
-        with self.transaction():
-            self.stage_cid(key, cid, block=block, text=text, mtime_ns=mtime_ns)
-        return cid
+        """Make a value, stage a put of it and return it. Call inside a transaction."""
+        made: list[tuple[bytes, bytes]] = []
+        size = 0
+        while True:
+            try:
+                cid, block = next(making)
+            except StopIteration as end:
+                value: bytes = end.value
+                break
+            if size > MADE_BYTES:
+                self.blocks.put_many(made)
+                made, size = [], 0
+            made.append((cid, block))
+            size += len(block)
+        if self.is_edit(key, value):
+            self.blocks.put_many(made)
+        self.stage_cid(key, value, text=text, mtime_ns=mtime_ns)
+        return value
+
+    def is_edit(self, key: bytes, cid: bytes | None) -> bool:
+        """Whether a put, or a tombstone where `cid` is None, changes what is published."""
+        return self.planning or self.tree.get(self.head.data, key) != cid
 
     def stage_cid(
         self,
@@ -92,16 +129,20 @@ class Workspace:
         mtime_ns: int | None = None,
     ) -> None:
         """Stage a put of a CID whose block is given, or held already. Call inside a transaction."""
-        if not self.planning and self.tree.get(self.head.data, key) == cid:
+        if not self.is_edit(key, cid):
             self.edits.discard(key)
             return
         if block is not None:
             self.blocks.put(cid, block)
+        elif not self.blocks.has(cid):
+            # It stands inside a node, on which the edit must not depend; or it is missing, and stays so.
+            with suppress(BlockError):
+                self.blocks.put(cid, self.values.stored(cid))
         self.edits.stage(key, cid, time.time_ns() if mtime_ns is None else mtime_ns, text)
 
     def stage_delete(self, key: bytes) -> None:
         """Stage a tombstone, or forget a key that was never published. Call inside a transaction."""
-        if not self.planning and self.tree.get(self.head.data, key) is None:
-            self.edits.discard(key)
-        else:
+        if self.is_edit(key, None):
             self.edits.stage(key, None, time.time_ns())
+        else:
+            self.edits.discard(key)

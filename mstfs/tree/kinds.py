@@ -53,8 +53,9 @@ class Kind:
             return UnixfsTree(blocks)
         if self.name == "sharded-zarr":
             from mstfs.tree.sharded.tree import ShardedTree
+            from mstfs.tree.unixfs.tree import UnixfsTree
 
-            return ShardedTree(blocks)
+            return ShardedTree(blocks, UnixfsTree(blocks))
         from mstfs.tree.mst.tree import MstTree
 
         return MstTree(blocks)
@@ -112,12 +113,12 @@ def of_layout(layout: "Layout") -> Kind:
 
 
 def parse(text: str) -> Kind:
-    """A kind as a person names it: a name, and for some HAMTs `,parameter=value` behind it, again and again.
+    """A kind as a person names it: a name, and for some HAMTs `,parameter=value` behind it, once or more.
 
-    Parameters of IPLD HashMaps and of Filecoin's HAMTs are `width` (bits of the hash a level), `bucket` (entries
-    in a bucket) and `hash` (a multicodec name). Raises Refused for a word that means nothing.
+    IPLD HashMaps and Filecoin's HAMTs have `width` (bits of the hash a level), `bucket` (entries in a bucket)
+    and `hash` (a multicodec name). A colon may stand for a comma. Refused for a word that means nothing.
     """
-    name, *words = text.split(",")
+    name, *words = text.replace(":", ",").split(",")
     plain = {"mst": MST, "unixfs": UNIXFS, "sharded-zarr": SHARDED_ZARR}
     if name in plain and not words:
         return plain[name]

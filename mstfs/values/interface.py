@@ -14,10 +14,14 @@ ReadRange: TypeAlias = Callable[[int, int], bytes]
 
 
 class ValueAttributes(NamedTuple):
-    """What a value says about its file beside its size; None where it says nothing."""
+    """What a value says about its file beside its size; None where it says nothing.
+
+    `mode` holds permission bits. `symlink` says that the file is a symbolic link.
+    """
 
     mode: int | None = None
     mtime_ns: int | None = None
+    symlink: bool = False
 
 
 NO_ATTRIBUTES = ValueAttributes()
@@ -54,6 +58,10 @@ class Values(Protocol):
         """Whether the file is a record's text, a blob, or a symbolic link."""
         ...
 
+    def portable(self, key: bytes, other: bytes) -> bool:
+        """Whether a value of one key says the same under the other, so that it can be moved as it is."""
+        ...
+
     def new_kind(self, key: bytes) -> ValueKind:
         """What a new file of this key is."""
         ...
@@ -63,11 +71,14 @@ class Values(Protocol):
         ...
 
     def read(self, key: bytes, cid: bytes, offset: int, length: int) -> bytes:
-        """A range of the file; shorter than `length` only at its end. That of a symbolic link is its target."""
+        """A range of the file (of a symbolic link: of its target); shorter only at the end."""
         ...
 
     def attributes(self, key: bytes, cid: bytes) -> ValueAttributes:
-        """The mode and the time that the value carries. Reads no block where values carry none."""
+        """What the value carries beside its bytes, also for the CID of a folder, where folders have one.
+
+        Reads no block where values carry nothing.
+        """
         ...
 
     def make(self, key: bytes, kind: ValueKind, read: ReadRange, size: int) -> Making:

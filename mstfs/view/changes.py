@@ -6,7 +6,7 @@ from contextlib import suppress
 from mstfs.errors import MstfsError
 from mstfs.tree.interface import Change
 from mstfs.view.inodes import ROOT, Inode
-from mstfs.view.nodes import Folder, Record
+from mstfs.view.nodes import Folder, Leaf
 from mstfs.view.view import View
 
 
@@ -15,7 +15,8 @@ def pin_verbatim(view: View, keys: Iterable[bytes]) -> None:
     for key in keys:
         edit = view.workspace.edits.get(key)
         if edit is not None and edit.verbatim:
-            hold(view, view.inodes.get(b"/".join(view.names.path_of(key))))
+            for path in view.paths_of(key):
+                hold(view, view.inodes.get(b"/".join(path)))
 
 
 def hold(view: View, inode: Inode | None) -> None:
@@ -47,8 +48,7 @@ def _part(view: View, inode: Inode) -> None:
 def published(view: View, keys: Iterable[bytes]) -> None:
     """After a publication: files of these keys are shown in canonical form, with the times of the tree."""
     view.switched()
-    for key in keys:
-        path = view.names.path_of(key)
+    for path in (path for key in keys for path in view.paths_of(key)):
         inode = view.inodes.get(b"/".join(path))
         if inode is None:
             continue
@@ -68,16 +68,15 @@ def _times_moved(view: View) -> None:
     for inode in list(view.inodes.by_number.values()):
         if inode.number == ROOT or isinstance(inode.node, Folder):
             view.stale.inodes.add(inode.number)
-        elif isinstance(inode.node, Record) and not inode.node.fixed and inode.node.mtime_ns is None:
+        elif isinstance(inode.node, Leaf) and not inode.node.fixed and inode.node.mtime_ns is None:
             name = inode.node.key.rpartition(b"/")[2]
-            if len(name) != 13:
+            if view.names.nested or len(name) != 13:
                 view.stale.inodes.add(inode.number)
 
 
 def before_switch(view: View, changes: Iterable[Change]) -> None:
     """Before another root is shown: whoever has a file open goes on seeing what it says now."""
-    for change in changes:
-        path = b"/".join(view.names.path_of(change.key))
+    for path in (b"/".join(path) for change in changes for path in view.paths_of(change.key)):
         if view.workspace.files.get(path) is None:  # A draft stays as it is, whatever lies below.
             hold(view, view.inodes.get(path))
 
@@ -85,8 +84,8 @@ def before_switch(view: View, changes: Iterable[Change]) -> None:
 def switched(view: View, changes: Iterable[Change]) -> None:
     """After another root was checked out, or edits were dropped: these keys mean something else now."""
     view.switched()
-    for change in changes:
-        changed_path(view, view.names.path_of(change.key))
+    for path in (path for change in changes for path in view.paths_of(change.key)):
+        changed_path(view, path)
     _times_moved(view)
 
 

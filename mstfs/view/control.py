@@ -16,10 +16,10 @@ from mstfs.codec import cid as cids
 from mstfs.errors import CidError, MstfsError
 from mstfs.staging.status import change_lines, staged_changes, status
 from mstfs.staging.workspace import Workspace
-from mstfs.view.contents import Renderings
-from mstfs.view.names import CONTROL, Names
+from mstfs.view.kinds import namespace_of
+from mstfs.view.names import CONTROL, Names, Path
 from mstfs.view.namespace import Namespace
-from mstfs.view.nodes import Control, Folder, Node, Record
+from mstfs.view.nodes import Control, Folder, Leaf, Node
 
 COMMANDS = CONTROL + b"/commands"
 
@@ -27,10 +27,9 @@ COMMANDS = CONTROL + b"/commands"
 class ControlFolder:
     """Resolves and lists paths at and below `.mstfs`. `extra` adds the daemon's own words to the status."""
 
-    def __init__(self, workspace: Workspace, names: Names, renderings: Renderings) -> None:
+    def __init__(self, workspace: Workspace, names: Names) -> None:
         self.workspace = workspace
         self.names = names
-        self.renderings = renderings
         self.extra: Callable[[], dict[str, Any]] = dict
         self.files: dict[bytes, Callable[[], bytes]] = {
             b"root": self._root,
@@ -77,21 +76,19 @@ class ControlFolder:
         event = self.workspace.history.read(int(number))
         if event is None or str(event.sequence).encode() != number:
             return None
-        return Namespace(self.workspace.at(event.data), self.names)
+        workspace = self.workspace
+        return namespace_of(workspace.head.tree, workspace.at(event.data), self.names, _never)
 
     def _past(self, parts: list[bytes]) -> Node | None:
         namespace = self._namespace(parts[0])
         if namespace is None:
             return None
-        inner = tuple(parts[1:])
-        if not inner:
-            return Folder(fixed=True)
-        key = self.names.key_of(inner)
-        if key is not None:
-            cid = namespace.tree.get(key)
-            if cid is not None:
-                return Record(key, cid, fixed=True)
-        return Folder(fixed=True) if namespace.folder_exists(inner) else None
+        found = namespace.find(tuple(parts[1:]))
+        if found is None:
+            return None
+        if found.key is None or found.cid is None:
+            return Folder(fixed=True, cid=found.cid)
+        return Leaf(found.key, found.cid, fixed=True)
 
     def children(self, path: bytes) -> Iterator[tuple[bytes, Node | None]]:
         """Names in the control folder; blocks and commands are reachable and not listed."""
@@ -108,11 +105,16 @@ class ControlFolder:
             namespace = self._namespace(parts[1])
             if namespace is not None:
                 for name, key, cid in namespace.children(tuple(parts[2:]), _skip):
-                    yield (
-                        name,
-                        Folder(fixed=True) if key is None or cid is None else Record(key, cid, fixed=True),
-                    )
+                    if key is None or cid is None:
+                        yield name, Folder(fixed=True, cid=cid)
+                    else:
+                        yield name, Leaf(key, cid, fixed=True)
 
 
 def _skip(error: MstfsError) -> None:
     """A part of an old tree that cannot be read is left out of its listing, as in the tree of today."""
+
+
+def _never(path: Path) -> bool:
+    """No folder of an old tree is kept: it holds keys, or it is none."""
+    return False

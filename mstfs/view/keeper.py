@@ -3,17 +3,21 @@
 import logging
 import time
 
-from mstfs.codec import cid as cids
 from mstfs.errors import MstfsError, RecordError
 from mstfs.staging.files import CHUNK_BYTES, StoredFile
+from mstfs.values.interface import ReadRange, ValueKind
 from mstfs.view.buffers import Buffer
 from mstfs.view.inodes import Inode
-from mstfs.view.nodes import Command, Record, Stored
+from mstfs.view.nodes import Command, Leaf, Stored
 from mstfs.view.view import View
 
 log = logging.getLogger("mstfs")
 
 EMPTY = "the file is empty"
+UNFINISHED = "the file was never closed"
+
+COMPARED_BYTES = 1 << 20
+"""How much of two files is held at once to compare them."""
 
 
 class Keeper:
@@ -45,43 +49,70 @@ class Keeper:
         if key is None:
             self.store_scratch(inode, buffer)
             return
-        if buffer.size == 0:
+        kind = self.view.kind_of(key)
+        if kind == "record" and buffer.size == 0:
             self._store_draft(inode, buffer, EMPTY)
             return
-        text = buffer.read(0, buffer.size)
-        try:
-            block = self.view.form.parse(text)
-        except RecordError as error:
-            self._store_draft(inode, buffer, str(error))
-            inode.invalid = True
-            return
+        text = buffer.read(0, buffer.size) if kind == "record" else None
+        read: ReadRange = (
+            buffer.read if text is None else lambda offset, length: text[offset : offset + length]
+        )
         with self.workspace.transaction():
-            self.stage_text(key, path, block, text, inode.mtime_ns)
-        # The draft that may have lain below is gone: the buffer stands on the text from now on.
-        buffer.clean(lambda number: text[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES])
+            # A record is parsed before anything changes: what is none leaves nothing to roll back.
+            try:
+                cid = self.stage_file(key, path, kind, read, buffer.size, inode.mtime_ns)
+            except RecordError as error:
+                self._store_draft(inode, buffer, str(error))
+                inode.invalid = True
+                return
+        # The draft that may have lain below is gone: the buffer stands on what was staged from now on.
+        values = self.workspace.values
+        if text is None:
+            buffer.clean(lambda number: values.read(key, cid, number * CHUNK_BYTES, CHUNK_BYTES))
+        else:
+            buffer.clean(lambda number: text[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES])
         self.view.pending.pop(path, None)
         inode.mtime_ns = None
         inode.node = None
         inode.invalid = False
         node = self.view.node(inode)
-        if isinstance(node, Record) and not node.staged:
+        if isinstance(node, Leaf) and not node.staged:
             # The same record is published already, perhaps as another text.
-            inode.diverged = inode.diverged or not self._says(node.cid, text)
+            inode.diverged = inode.diverged or not self._says(key, node.cid, read, buffer.size)
 
-    def stage_text(self, key: bytes, path: bytes, block: bytes, text: bytes, mtime_ns: int | None) -> None:
-        """Stage a record that was given as text, and drop the draft it was. Call inside a transaction."""
-        self.drop_row(path)
+    def stage_file(
+        self, key: bytes, path: bytes, kind: ValueKind, read: ReadRange, size: int, mtime_ns: int | None
+    ) -> bytes:
+        """Stage the value of a file that reads like this, drop the draft it was, and return the value.
+
+        Call inside a transaction. Raises RecordError where the file is to be a record and is none.
+        """
         current = self.workspace.staged.get(key)
-        if current is not None and self._says(current, text):
-            # What was read is written back: the same record, even where text alone could not tell it.
+        if current is not None and self._says(key, current, read, size):
+            # What was read is written back: the same value, even where the bytes alone could not tell it.
+            self.drop_row(path)
             self.workspace.stage_cid(key, current, mtime_ns=mtime_ns)
-            return
-        verbatim = None if self.view.form.render(block) == text else text
-        self.workspace.stage_cid(key, cids.for_block(block), block=block, text=verbatim, mtime_ns=mtime_ns)
+            return current
+        text = read(0, size) if kind == "record" else None
+        cid = self.workspace.stage_value(
+            key, self.workspace.values.make(key, kind, read, size), mtime_ns=mtime_ns
+        )
+        if text is not None and not self._says(key, cid, read, size):
+            # It is shown as it was written until it is published.
+            self.workspace.stage_cid(key, cid, text=text, mtime_ns=mtime_ns)
+        self.drop_row(path)
+        return cid
 
-    def _says(self, cid: bytes, text: bytes) -> bool:
+    def _says(self, key: bytes, cid: bytes, read: ReadRange, size: int) -> bool:
+        """Whether the file of a value is the same as one of `size` bytes that reads like this."""
+        values = self.workspace.values
         try:
-            return self.view.renderings.get(cid) == text
+            if values.size(key, cid) != size:
+                return False
+            return all(
+                values.read(key, cid, offset, COMPARED_BYTES) == read(offset, COMPARED_BYTES)
+                for offset in range(0, size, COMPARED_BYTES)
+            )
         except MstfsError:
             return False
 
@@ -89,20 +120,29 @@ class Keeper:
 
     def store_scratch(self, inode: Inode, buffer: Buffer) -> None:
         """Store what was written so far; the buffer holds nothing in memory afterwards."""
-        row = self._store(inode, buffer, None)
+        row = self._store(inode, buffer, None, over_row=True)
         files = self.workspace.files
         buffer.clean(lambda number: files.read_chunk(row.ident, number))
 
+    def spill(self, inode: Inode, buffer: Buffer) -> None:
+        """Store what was written so far of a blob that grows large: a draft, until the file is closed."""
+        begun = isinstance(inode.node, Stored) and inode.node.file.error == UNFINISHED
+        row = self._store(inode, buffer, UNFINISHED, over_row=begun)
+        files = self.workspace.files
+        buffer.clean(lambda number: files.read_chunk(row.ident, number))
+        buffer.dirty = True
+
     def _store_draft(self, inode: Inode, buffer: Buffer, error: str) -> None:
-        self._store(inode, buffer, error)
+        self._store(inode, buffer, error, over_row=False)
         buffer.dirty = False
         log.info("%s is a draft: %s", (inode.path or b"").decode("utf-8", "backslashreplace"), error)
 
-    def _store(self, inode: Inode, buffer: Buffer, error: str | None) -> StoredFile:
+    def _store(self, inode: Inode, buffer: Buffer, error: str | None, *, over_row: bool) -> StoredFile:
+        """Store a buffer; `over_row` says that it lies over what is stored of the file already."""
         assert inode.path is not None
         known = self.workspace.files.get(inode.path)
         chunks: dict[int, bytes | bytearray] = dict(buffer.chunks)
-        if known is None or error is not None:
+        if known is None or not over_row:
             # What lies below the buffer is not in the row: all of it goes in. Holes do not: they are zeros.
             for number in range((buffer.base_size + CHUNK_BYTES - 1) // CHUNK_BYTES):
                 if number not in chunks:

@@ -10,9 +10,13 @@ could not be a name, would leave the tree, or could be taken for something else:
   beside the collections) or a folder inside a collection.
 
 Such a part is written `%-` (a folder) or `%=` (the file) and then its bytes, with NUL as `%00` and `%` as
-`%25`. Where that is longer than a name may be it is cut into pieces, and `%+piece` is a folder in which the
-part goes on. So every key is reachable, no name leaves the mount, no two keys share a path, and the file
-of one key is never a folder on the way to another.
+`%25` (and a slash, which only names in foreign directories hold, as `%2F`). Where that is longer than a name
+may be it is cut into pieces, and `%+piece` is a folder in which the part goes on. So every key is reachable,
+no name leaves the mount, no two keys share a path, and the file of one key is never a folder on the way to
+another.
+
+Keys of HAMTs have no form: there every part that can be a name is one (`nested`), and no name has a suffix.
+Then the path of one key may be a folder on the way to others. The name `%@` in such a folder is its file.
 """
 
 from dataclasses import dataclass
@@ -25,18 +29,21 @@ CONTROL = b".mstfs"
 FILE = b"%="
 FOLDER = b"%-"
 CONTINUED = b"%+"
+ITSELF = b"%@"
 PIECE_BYTES = 240
 
 
 def _armour(part: bytes) -> bytes:
-    return part.replace(b"%", b"%25").replace(b"\0", b"%00")
+    return part.replace(b"%", b"%25").replace(b"\0", b"%00").replace(b"/", b"%2F")
 
 
-def _strip_armour(text: bytes) -> bytes:
-    return text.replace(b"%00", b"\0").replace(b"%25", b"%")
+def strip_armour(text: bytes) -> bytes:
+    """The bytes that the text of one piece stands for."""
+    return text.replace(b"%00", b"\0").replace(b"%2F", b"/").replace(b"%25", b"%")
 
 
-def _is_plain(part: bytes, room: int) -> bool:
+def is_plain(part: bytes, room: int) -> bool:
+    """Whether a part of a key (without a slash) is a name as it stands; `room` is what a name may have."""
     return (
         0 < len(part) <= room and part[0] != 0x25 and part not in (b".", b"..", CONTROL) and b"\0" not in part
     )
@@ -47,7 +54,7 @@ def in_control(path: bytes) -> bool:
     return path == CONTROL or path.startswith(CONTROL + b"/")
 
 
-def _pieces(part: bytes, mark: bytes, room: int) -> list[bytes]:
+def pieces(part: bytes, mark: bytes, room: int) -> list[bytes]:
     """The names of an escaped part; only the last may be followed by a suffix of `NAME_BYTES - room`."""
     text = _armour(part)
     names = []
@@ -65,9 +72,10 @@ def _pieces(part: bytes, mark: bytes, room: int) -> list[bytes]:
 
 @dataclass(frozen=True)
 class Names:
-    """The mapping for one kind of leaf suffix, e.g. `.json`."""
+    """The mapping for one kind of leaf suffix, e.g. `.json`, and for keys with or without a form."""
 
     suffix: bytes
+    nested: bool = False
 
     def path_of(self, key: bytes) -> Path:
         """The path of a key; defined for every sequence of bytes."""
@@ -76,19 +84,19 @@ class Names:
         if len(parts) == 2:
             folder, leaf = parts
             # The common shape, decided without a loop: a listing asks this for every entry.
-            if _is_plain(folder, NAME_BYTES) and _is_plain(leaf, room):
+            if is_plain(folder, NAME_BYTES) and is_plain(leaf, room):
                 return (folder, leaf + self.suffix)
         names: list[bytes] = []
         for index, part in enumerate(parts[:-1]):
-            if index == 0 and _is_plain(part, NAME_BYTES):
+            if (index == 0 or self.nested) and is_plain(part, NAME_BYTES):
                 names.append(part)
             else:
-                names += _pieces(part, FOLDER, NAME_BYTES)
+                names += pieces(part, FOLDER, NAME_BYTES)
         leaf = parts[-1]
-        if len(parts) > 1 and _is_plain(leaf, room):
+        if (len(parts) > 1 or self.nested) and is_plain(leaf, room):
             names.append(leaf + self.suffix)
         else:
-            names += _pieces(leaf, FILE, room)
+            names += pieces(leaf, FILE, room)
             names[-1] += self.suffix
         return tuple(names)
 
@@ -126,10 +134,10 @@ def _join(names: Path) -> tuple[bytes, bool]:
         if fresh and index:
             out += b"/"
         if name.startswith(CONTINUED):
-            out += _strip_armour(name[2:])
+            out += strip_armour(name[2:])
             fresh = False
         elif name.startswith((FOLDER, FILE)):
-            out += _strip_armour(name[2:])
+            out += strip_armour(name[2:])
             fresh = True
         else:
             # A plain name after a piece that goes on spells nothing; path_of(key) != path shows it.

@@ -1,29 +1,89 @@
-"""Keys as folders: what the entries of a tree look like below a path."""
+"""What the entries of a tree look like below a path, and keys as folders."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 from mstfs.staging.tree import StagedTree
 from mstfs.tree.interface import UNREADABLE, OnMissing
-from mstfs.view.names import Names, Path
+from mstfs.view.names import ITSELF, Names, Path
 
 PAGE = 1024
 
 
 class Child(NamedTuple):
-    """One name in a folder: a file with its key and CID, or a folder (`key` and `cid` None)."""
+    """One name in a folder: a file with its key and CID, or a folder.
+
+    `key` is None for a folder, and then `cid` is what a tree says that the folder is, if it says it.
+    """
 
     name: bytes
     key: bytes | None
     cid: bytes | None
 
 
-class Namespace:
-    """The folders and files that a staged tree spells; scratch and drafts are not its business."""
+class Namespace(Protocol):
+    """The folders and files that a tree spells; scratch and drafts are not its business.
 
-    def __init__(self, tree: StagedTree, names: Names) -> None:
+    Methods raise what a `Tree` raises where blocks on the way cannot be read.
+    """
+
+    def find(self, path: Path) -> Child | None:
+        """What a path names, or None. The empty path is a folder."""
+        ...
+
+    def children(self, folder: Path, on_missing: OnMissing | None = None) -> Iterator[Child]:
+        """The names in a folder, each once."""
+        ...
+
+    def keys_below(self, folder: Path) -> Iterator[tuple[Path, bytes, bytes]]:
+        """Path, key and CID of every file below a folder."""
+        ...
+
+    def path_of(self, key: bytes) -> Path:
+        """The path of a key, whether or not the tree has it."""
+        ...
+
+    def key_of(self, path: Path) -> bytes | None:
+        """The key that a file's path spells, whether or not the tree has it; None where it spells none."""
+        ...
+
+
+def _no_folder(path: Path) -> bool:
+    return False
+
+
+class KeyNamespace(Namespace):
+    """Keys as folders. `is_kept` says of a path that it is a folder, whether or not keys are below it."""
+
+    def __init__(self, tree: StagedTree, names: Names, is_kept: Callable[[Path], bool] = _no_folder) -> None:
         self.tree = tree
         self.names = names
+        self.is_kept = is_kept
+
+    def path_of(self, key: bytes) -> Path:
+        path = self.names.path_of(key)
+        return (*path, ITSELF) if self.names.nested and self.is_folder(path) else path
+
+    def key_of(self, path: Path) -> bytes | None:
+        if self.names.nested and len(path) > 1 and path[-1] == ITSELF:
+            return self.names.key_of(path[:-1]) if self.is_folder(path[:-1]) else None
+        return self.names.key_of(path)
+
+    def is_folder(self, path: Path) -> bool:
+        """Whether a path is a folder: of keys, or because it is kept."""
+        return self.is_kept(path) or self.folder_exists(path)
+
+    def find(self, path: Path) -> Child | None:
+        if not path:
+            return Child(b"", None, None)
+        nested = self.names.nested
+        if nested and self.is_folder(path):
+            return Child(path[-1], None, None)
+        key = self.key_of(path)
+        cid = self.tree.get(key) if key is not None else None
+        if cid is not None:
+            return Child(path[-1], key, cid)
+        return Child(path[-1], None, None) if not nested and self.is_folder(path) else None
 
     def folder_exists(self, folder: Path) -> bool:
         """True if a key lives below the folder. The root always exists."""
@@ -37,17 +97,31 @@ class Namespace:
                 entry = self.tree.seek(prefix)
             except UNREADABLE:
                 # What stands first in the folder is damaged: it exists if anything in it can be read.
-                if any(True for _ in self.children(folder, lambda error: None)):
+                if any(True for _ in self._below(folder, lambda error: None)):
                     return True
                 raise
             return entry is not None and entry.key.startswith(prefix)
-        return any(True for _ in self.children(folder))
+        return any(True for _ in self._below(folder, None))
 
     def children(self, folder: Path, on_missing: OnMissing | None = None) -> Iterator[Child]:
-        """The names in a folder, folders once each, in key order.
+        """The names in a folder, folders once each: in key order, where keys have a form."""
+        if not self.names.nested:
+            yield from self._below(folder, on_missing)
+            return
+        # What is a file at first may turn out to be a folder too, once all names have been seen.
+        found: dict[bytes, Child] = {}
+        for child in self._below(folder, on_missing):
+            if child.key is None or child.name not in found:
+                found[child.name] = child
+        if folder:
+            key = self.names.key_of(folder)
+            cid = self.tree.get(key) if key is not None else None
+            if cid is not None:
+                yield Child(ITSELF, key, cid)
+        yield from found.values()
 
-        A folder inside is passed over with one search, whatever it holds.
-        """
+    def _below(self, folder: Path, on_missing: OnMissing | None) -> Iterator[Child]:
+        """The names that keys spell in a folder; each inner folder is passed over with one search."""
         if not self.names.can_hold_keys(folder):
             return
         depth = len(folder)
@@ -55,7 +129,9 @@ class Namespace:
         seen: set[bytes] = set()
         after: bytes | None = None
         passed = b""
-        while page := self.tree.page(prefix, after, PAGE if depth else 1, on_missing):
+        # Beside collections there are no files: the first entry of each is enough.
+        size = PAGE if depth or self.names.nested else 1
+        while page := self.tree.page(prefix, after, size, on_missing):
             for key, cid in page:
                 if key <= passed:
                     continue
@@ -78,12 +154,15 @@ class Namespace:
         return self.names.prefix_of(folder)[:-1] + b"/" + b"\xff" * 8192
 
     def keys_below(self, folder: Path) -> Iterator[tuple[Path, bytes, bytes]]:
-        """Path, key and CID of every entry below a folder, in key order."""
+        itself = self.names.key_of(folder) if self.names.nested and folder else None
+        cid = self.tree.get(itself) if itself is not None else None
+        if itself is not None and cid is not None:
+            yield (*folder, ITSELF), itself, cid
         prefix = self.names.prefix_of(folder)
         after: bytes | None = None
         while page := self.tree.page(prefix, after, PAGE):
             for key, cid in page:
-                path = self.names.path_of(key)
+                path = self.path_of(key)
                 if path[: len(folder)] == folder:
                     yield path, key, cid
             after = page[-1].key

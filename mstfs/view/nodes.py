@@ -9,14 +9,21 @@ from mstfs.staging.files import StoredFile
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder; `fixed` folders belong to the control folder or to the history and never change."""
+    """A folder; `fixed` folders belong to the control folder or to the history and never change.
+
+    `cid` is what the tree says that the folder is, if it says it.
+    """
 
     fixed: bool = False
+    cid: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A key of the tree. `verbatim`: the text as it was written is kept and shown until it is published."""
+class Leaf:
+    """The file of a key: a record or a blob.
+
+    `verbatim`: the text of a record as it was written is kept, and shown until it is published.
+    """
 
     key: bytes
     cid: bytes
@@ -51,7 +58,7 @@ class Command:
     """A request to the daemon: what is written is the question, what is read afterwards the answer."""
 
 
-Node = Folder | Record | Stored | Pending | Control | Command
+Node = Folder | Leaf | Stored | Pending | Control | Command
 
 
 class Attributes(NamedTuple):

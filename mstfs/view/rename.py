@@ -8,6 +8,7 @@ Everything that one rename changes is one transaction.
 import errno
 import logging
 import time
+from functools import partial
 
 from mstfs.errors import MstfsError, RecordError
 from mstfs.limits import RECORD_BYTES
@@ -15,7 +16,7 @@ from mstfs.staging.files import CHUNK_BYTES, StoredFile
 from mstfs.view.inodes import Inode
 from mstfs.view.keeper import EMPTY
 from mstfs.view.names import in_control
-from mstfs.view.nodes import Attributes, Folder, Node, Pending, Record, Stored
+from mstfs.view.nodes import Attributes, Folder, Leaf, Node, Pending, Stored
 from mstfs.view.view import split_path
 from mstfs.view.writer import Writer, refusal
 
@@ -52,7 +53,7 @@ class Renamer:
         if there is not None:
             self._check_replaceable(node, target, there, replace)
         if isinstance(node, Folder):
-            if target.startswith(source + b"/") or self.view.key_of(target) is not None:
+            if target.startswith(source + b"/") or self.view.is_reserved(target):
                 raise refusal(errno.EINVAL)
             self._folder(source, target)
         else:
@@ -106,14 +107,14 @@ class Renamer:
         inode.invalid = draft and inode.buffer is not None
         if self.view.attributes(inode) != before:
             self.view.stale.inodes.add(inode.number)
-        if isinstance(node, Record) and not node.staged and inode.buffer is not None:
+        if isinstance(node, Leaf) and not node.staged and inode.buffer is not None:
             # The same record is published already, perhaps as another text.
             inode.diverged = True
 
     def _move_file(self, source: bytes, node: Node, target: bytes, inode: Inode | None) -> None:
         """Move one file in the tables. Inside a transaction."""
         old_key, new_key = self.view.key_of(source), self.view.key_of(target)
-        if isinstance(node, Record):
+        if isinstance(node, Leaf):
             self._move_record(node, target, new_key, inode)
             return
         assert isinstance(node, Stored)
@@ -129,11 +130,13 @@ class Renamer:
             # A draft lay over a record: the name took the record with it.
             self.workspace.stage_delete(old_key)
 
-    def _move_record(self, node: Record, target: bytes, new_key: bytes | None, inode: Inode | None) -> None:
+    def _move_record(self, node: Leaf, target: bytes, new_key: bytes | None, inode: Inode | None) -> None:
         mtime_ns = self.view.mtime_of(node)
         if inode is not None and inode.mtime_ns is not None:
             mtime_ns = inode.mtime_ns
-        if new_key is not None:
+        if new_key is not None and self._changes_form(node, new_key):
+            self._remake(node, target, new_key, mtime_ns)
+        elif new_key is not None:
             text = self.workspace.edits.text(node.key) if node.verbatim else None
             self.keeper.drop_path(target)
             self.workspace.stage_cid(new_key, node.cid, text=text, mtime_ns=mtime_ns)
@@ -154,25 +157,49 @@ class Renamer:
             self.workspace.files.write(row, chunks, len(data), 0, mtime_ns=mtime_ns)
         self.workspace.stage_delete(node.key)
 
+    def _changes_form(self, node: Leaf, key: bytes) -> bool:
+        """Whether a value must be made anew to stand under another key.
+
+        One that is new itself, as an editor makes it, takes on the kind of the file that it replaces.
+        """
+        values, staged = self.workspace.values, self.workspace.staged
+        if not values.portable(node.key, key):
+            return True
+        if not node.staged or staged.published(node.key) is not None or node.verbatim:
+            return False
+        there = staged.get(key) or staged.published(key)
+        return there is not None and values.kind(node.key, node.cid) != self.view.kind_of(key)
+
+    def _remake(self, node: Leaf, target: bytes, key: bytes, mtime_ns: int) -> None:
+        kind = self.view.kind_of(key)
+        size, read = self.view.reader(node)
+        if kind == "record" and size > RECORD_BYTES:
+            raise refusal(errno.EFBIG)
+        try:
+            self.keeper.stage_file(key, target, kind, read, size, mtime_ns)
+        except RecordError as error:
+            log.info("%s cannot become %s: %s", _text(node.key), _text(target), error)
+            raise refusal(errno.EINVAL) from None
+
     def _promote(self, file: StoredFile, target: bytes, key: bytes, *, keep_draft: bool) -> None:
         """Make an edit of a stored file. `keep_draft`: one that is no record may move as a draft."""
-        text = self.workspace.files.contents(file) if file.size <= RECORD_BYTES else None
-        if text is None:
+        kind = self.view.kind_of(key)
+        if kind == "record" and file.size > RECORD_BYTES:
             raise refusal(errno.EFBIG)
-        error: str | None = None
+        stored = Stored(file)
         try:
-            block = self.view.form.parse(text)
+            self.keeper.stage_file(
+                key, target, kind, partial(self.view.read_stored, stored), file.size, file.mtime_ns
+            )
         except RecordError as found:
-            error = str(found) if text else EMPTY
+            error = str(found) if file.size else EMPTY
             if not keep_draft:
                 log.info("%s cannot become %s: %s", *map(_text, (file.path, target)), found)
                 raise refusal(errno.EINVAL) from None
-        self.keeper.drop_row(target)
-        if error is not None:
+            self.keeper.drop_row(target)
             self.workspace.files.change(file, path=target, error=error)
             return
         self.keeper.drop_row(file.path)
-        self.keeper.stage_text(key, target, block, text, file.mtime_ns)
 
     # --- folders ------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ def revert(view: View, paths: list[bytes]) -> list[bytes]:
         hold(view, view.inodes.get(path))
     with workspace.transaction():
         for path in sorted(chosen):
-            key = view.names.key_of(split_path(path))
+            key = view.namespace.key_of(split_path(path))
             row = workspace.files.get(path)
             if row is not None and key is not None and row.kind == "file":
                 keeper.drop_row(path)
@@ -44,7 +44,7 @@ def _below(view: View, folder: bytes) -> set[bytes]:
     """Paths at or below a path that carry an edit or a draft."""
     found = {file.path for file in view.workspace.files.drafts() if _inside(file.path, folder)}
     for key in view.workspace.edits.keys:
-        path = b"/".join(view.names.path_of(key))
+        path = b"/".join(view.namespace.path_of(key))
         if _inside(path, folder):
             found.add(path)
     return found

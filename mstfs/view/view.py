@@ -3,22 +3,21 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from mstfs.codec import cid as cids
-from mstfs.errors import BlockError, FormatError, MstfsError
+from mstfs.errors import MstfsError
 from mstfs.limits import RECORD_BYTES
 from mstfs.repo import tid
-from mstfs.repo.syntax import is_key
 from mstfs.staging.files import CHUNK_BYTES
 from mstfs.staging.workspace import Workspace
+from mstfs.values.interface import NO_ATTRIBUTES, ValueAttributes, ValueKind
 from mstfs.view.buffers import Buffer
-from mstfs.view.contents import Renderings
 from mstfs.view.control import ControlFolder
-from mstfs.view.forms import Form
 from mstfs.view.inodes import Inode, InodeTable, Pinned
-from mstfs.view.names import CONTROL, Names, Path, in_control
-from mstfs.view.namespace import Namespace
-from mstfs.view.nodes import Attributes, Command, Control, Folder, Node, Pending, Record, Stored
+from mstfs.view.kinds import key_rule, names_of, namespace_of
+from mstfs.view.names import CONTROL, ITSELF, Path, in_control
+from mstfs.view.nodes import Attributes, Command, Control, Folder, Leaf, Node, Pending, Stored
 
 log = logging.getLogger("mstfs")
 
@@ -57,17 +56,17 @@ class Stale:
 class View:
     """One workspace as folders and files. It answers from memory and local blocks, and never blocks."""
 
-    def __init__(self, workspace: Workspace, form: Form, *, cache_bytes: int = 32 << 20, umask: int = 0o022):
+    def __init__(self, workspace: Workspace, *, umask: int = 0o022):
         self.workspace = workspace
-        self.form = form
-        self.names = Names(form.suffix)
-        self.renderings = Renderings(workspace.blocks, form, cache_bytes)
+        self.values = workspace.values
+        self.names = names_of(workspace.head.tree, workspace.values)
+        self.is_key = key_rule(workspace.head.tree)
         self.inodes = InodeTable()
         self.pending: dict[bytes, Inode] = {}
         self.kept: set[bytes] = set()
         self.folder_times: dict[bytes, int] = {}
         self.stale = Stale()
-        self.control = ControlFolder(workspace, self.names, self.renderings)
+        self.control = ControlFolder(workspace, self.names)
         self.file_mode = (0o444 if workspace.read_only else 0o666) & ~umask
         self.folder_mode = (0o555 if workspace.read_only else 0o777) & ~umask
         # Of a file of size 0 nobody reads; where files are never opened, only a read can be refused.
@@ -77,9 +76,21 @@ class View:
 
     def switched(self) -> None:
         """The head of the workspace is another one now."""
-        self.namespace = Namespace(self.workspace.staged, self.names)
-        rev = self.workspace.head.rev
-        self.rev_ns = _tid_ns(rev) or self.opened_ns
+        workspace = self.workspace
+        self.namespace = namespace_of(workspace.head.tree, workspace.staged, self.names, self._is_kept)
+        self.rev_ns = _tid_ns(workspace.head.rev) or self._event_ns()
+
+    def _event_ns(self) -> int:
+        # Without a revision, a root is as old as its publication, or as the file that it came in.
+        event = self.workspace.history.head()
+        return self.workspace.born_ns if event is None else event.time_ns
+
+    def _is_kept(self, parts: Path) -> bool:
+        path = b"/".join(parts)
+        if path in self.kept or path in self.workspace.files.children:
+            return True
+        stored = self.workspace.files.get(path)
+        return stored is not None and stored.kind == "folder"
 
     # --- what a path names --------------------------------------------------------------------
 
@@ -89,12 +100,35 @@ class View:
         One that was deleted and is published still counts, so that an editor that moves the old file away and
         writes a new one changes the record.
         """
-        key = self.names.key_of(split_path(path))
-        if key is None or is_key(key):
+        key = self.namespace.key_of(split_path(path))
+        if key is None or self.is_key(key):
             return key
         staged = self.workspace.staged
         held = staged.get(key) is not None or staged.published(key) is not None
         return key if held else None
+
+    def is_reserved(self, path: bytes) -> bool:
+        """Whether only a file may have this name: one that no folder of keys could have."""
+        return bool(self.names.suffix) and self.key_of(path) is not None
+
+    def paths_of(self, key: bytes) -> tuple[Path, ...]:
+        """Every path that the file of a key may have had: it moves when its name becomes that of a folder."""
+        if not self.names.nested:
+            return (self.names.path_of(key),)
+        path = self.namespace.path_of(key)
+        plain = path[:-1] if path[-1:] == (ITSELF,) else path
+        return (plain, (*plain, ITSELF))
+
+    def kind_of(self, key: bytes) -> ValueKind:
+        """What the file of a key is, or will be: a file keeps its kind when it is rewritten."""
+        staged = self.workspace.staged
+        cid = staged.get(key) or staged.published(key)
+        if cid is None:
+            return self.values.new_kind(key)
+        try:
+            return self.values.kind(key, cid)
+        except MstfsError:
+            return self.values.new_kind(key)
 
     def resolve(self, path: bytes) -> Node | None:
         """What the path names, or None. Raises BlockError where the way to it cannot be read."""
@@ -109,21 +143,19 @@ class View:
         stored = self.workspace.files.get(path)
         if stored is not None:
             return Folder() if stored.kind == "folder" else Stored(stored)
-        parts = split_path(path)
-        key = self.names.key_of(parts)
-        if key is not None:
-            cid = self.workspace.staged.get(key)
-            if cid is not None:
-                return self.record(key, cid)
-        if path in self.kept or path in self.workspace.files.children or self.namespace.folder_exists(parts):
-            return Folder()
-        return None
+        found = self.namespace.find(split_path(path))
+        if found is not None and found.key is not None and found.cid is not None:
+            return self.leaf(found.key, found.cid)
+        if found is not None:
+            return Folder(cid=found.cid)
+        return Folder() if path in self.kept or path in self.workspace.files.children else None
 
-    def record(self, key: bytes, cid: bytes) -> Record:
+    def leaf(self, key: bytes, cid: bytes) -> Leaf:
+        """The file of a key, with what is known of its edit if it has one."""
         edit = self.workspace.edits.get(key)
         if edit is None:
-            return Record(key, cid)
-        return Record(key, cid, True, edit.verbatim, edit.mtime_ns)
+            return Leaf(key, cid)
+        return Leaf(key, cid, True, edit.verbatim, edit.mtime_ns)
 
     def node(self, inode: Inode) -> Node | None:
         """The node of an inode, remembered until something changes it."""
@@ -163,11 +195,11 @@ class View:
             if name in own:
                 continue
             if key is None or cid is None:
-                yield name, Folder()
+                yield name, Folder(cid=cid)
             elif edits.by_key:
-                yield name, self.record(key, cid)
+                yield name, self.leaf(key, cid)
             else:
-                yield name, Record(key, cid)
+                yield name, Leaf(key, cid)
         for name in sorted(own):
             yield name, None
 
@@ -177,13 +209,10 @@ class View:
     # --- what a file says ---------------------------------------------------------------------
 
     def contents(self, node: Node) -> bytes:
-        """The whole of a record or control file. Raises BlockError or FormatError, naming the block."""
-        if isinstance(node, Record):
-            if node.verbatim:
-                text = self.workspace.edits.text(node.key)
-                if text is not None:
-                    return text
-            return self.renderings.get(node.cid)
+        """The whole of a file. Raises BlockError or FormatError, naming the block."""
+        if isinstance(node, Leaf):
+            size, read = self.reader(node)
+            return read(0, size)
         if isinstance(node, Stored):
             if node.file.target is not None:
                 return node.file.target
@@ -191,6 +220,14 @@ class View:
         if isinstance(node, Control):
             return node.produce()
         return b""
+
+    def reader(self, node: Leaf) -> Pinned:
+        """The size of a value's file, and how to read it: neither changes, whatever becomes of the key."""
+        text = self.workspace.edits.text(node.key) if node.verbatim else None
+        if text is not None:
+            return Pinned(len(text), lambda offset, length: text[offset : offset + length])
+        values, key, cid = self.values, node.key, node.cid
+        return Pinned(values.size(key, cid), lambda offset, length: values.read(key, cid, offset, length))
 
     def read(self, inode: Inode, offset: int, length: int) -> bytes:
         """Bytes of an open file; shorter than `length` only at its end."""
@@ -203,11 +240,14 @@ class View:
         node = self.node(inode)
         if node is None:
             return b""
+        if isinstance(node, Leaf) and not node.verbatim:
+            return self.values.read(node.key, node.cid, offset, length)
         if isinstance(node, Stored) and node.file.kind == "file":
             return self.read_stored(node, offset, length)
         return self.contents(node)[offset : offset + length]
 
     def read_stored(self, node: Stored, offset: int, length: int) -> bytes:
+        """A range of a file of the overlay."""
         file = node.file
         files = self.workspace.files
         return Buffer(file.size, lambda number: files.read_chunk(file.ident, number)).read(offset, length)
@@ -220,12 +260,12 @@ class View:
         if isinstance(node, Stored) and node.file.kind == "file":
             stored, size = node, node.file.size
             inode.pinned = Pinned(size, lambda start, length: self.read_stored(stored, start, length))
-        elif isinstance(node, Record) and not node.verbatim:
-            cid = node.cid
-            inode.pinned = Pinned(
-                self._size(inode, node),
-                lambda start, length: self.renderings.get(cid)[start : start + length],
-            )
+        elif isinstance(node, Leaf):
+            try:
+                inode.pinned = self.reader(node)
+            except MstfsError:
+                # What cannot be read now cannot be read later either, and its size says so.
+                inode.pinned = Pinned(self.unreadable_size, partial(self.values.read, node.key, node.cid))
         elif node is not None and not isinstance(node, Folder):
             data = self.contents(node)
             inode.pinned = Pinned(len(data), lambda start, length: data[start : start + length])
@@ -234,10 +274,13 @@ class View:
         """Hold in memory all that an open record or draft says, apart from what it was read from."""
         buffer = inode.buffer
         node = self.node(inode)
-        if buffer is None and isinstance(node, Record | Stored):
+        if buffer is None and isinstance(node, Leaf):
+            size, read = self.reader(node)
+            inode.buffer = Buffer(size, lambda number: read(number * CHUNK_BYTES, CHUNK_BYTES))
+        elif buffer is None and isinstance(node, Stored):
             data = self.contents(node)
             inode.buffer = Buffer(len(data), _chunks(data))
-        elif buffer is not None and isinstance(node, Record | Stored) and buffer.size <= RECORD_BYTES:
+        elif buffer is not None and isinstance(node, Leaf | Stored) and buffer.size <= RECORD_BYTES:
             dirty = buffer.dirty
             buffer.clean(_chunks(buffer.read(0, buffer.size)))
             buffer.dirty = dirty
@@ -258,10 +301,14 @@ class View:
         mode = self.file_mode
         kind = "file"
         lasting = True
-        if isinstance(node, Record):
-            mtime_ns = self.mtime_of(node) if mtime_ns is None else mtime_ns
+        if isinstance(node, Leaf):
+            told = self._told(node.key, node.cid)
+            mtime_ns = self._mtime(node, told) if mtime_ns is None else mtime_ns
+            mode = mode if told.mode is None else told.mode
             if node.fixed:
                 mode &= 0o444
+            if told.symlink:
+                kind, mode = "symlink", 0o777
         elif isinstance(node, Stored):
             mtime_ns = node.file.mtime_ns if mtime_ns is None else mtime_ns
             kind = node.file.kind
@@ -284,7 +331,13 @@ class View:
         if path is not None:
             stored = self.workspace.files.get(path)
             mtime_ns = self.folder_times.get(path, stored.mtime_ns if stored is not None else mtime_ns)
-        mode = self.folder_mode & 0o555 if node.fixed else self.folder_mode
+        mode = self.folder_mode
+        if node.cid is not None:
+            told = self._told(b"", node.cid)
+            mode = mode if told.mode is None else told.mode
+            mtime_ns = mtime_ns if told.mtime_ns is None else told.mtime_ns
+        if node.fixed:
+            mode &= 0o555
         if path is not None and in_control(path) and not path.startswith(CONTROL + b"/history/"):
             mode = 0o700 if path == CONTROL + b"/commands" else 0o500
             return Attributes(inode.number, "folder", mode, 0, mtime_ns, path == CONTROL)
@@ -300,16 +353,30 @@ class View:
         if node is None:
             return 0
         try:
+            if isinstance(node, Leaf) and not node.verbatim:
+                return self.values.size(node.key, node.cid)
             return len(self.contents(node))
         except MstfsError:
             return self.unreadable_size
 
-    def mtime_of(self, node: Record) -> int:
-        """When a record was written, in ns: staged, or as its key says, or else as the head says."""
-        return self._record_ns(node.key) if node.mtime_ns is None else node.mtime_ns
+    def _told(self, key: bytes, cid: bytes) -> ValueAttributes:
+        try:
+            return self.values.attributes(key, cid)
+        except MstfsError:
+            return NO_ATTRIBUTES
 
-    def _record_ns(self, key: bytes) -> int:
-        return _tid_ns(key.rpartition(b"/")[2].decode("latin-1")) or self.rev_ns
+    def mtime_of(self, node: Leaf) -> int:
+        """When a value was written, in ns: staged, as it or its key says, or else as the head says."""
+        return self._mtime(node, self._told(node.key, node.cid))
+
+    def _mtime(self, node: Leaf, told: ValueAttributes) -> int:
+        if node.mtime_ns is not None:
+            return node.mtime_ns
+        if told.mtime_ns is not None:
+            return told.mtime_ns
+        if self.names.nested:
+            return self.rev_ns
+        return _tid_ns(node.key.rpartition(b"/")[2].decode("latin-1")) or self.rev_ns
 
     # --- extended attributes ------------------------------------------------------------------
 
@@ -321,14 +388,16 @@ class View:
             if inode.path == b"":
                 found[b"user.mstfs.cid"] = cids.to_text(self.workspace.head.root).encode()
                 found[b"user.mstfs.state"] = self.workspace.head.kind.encode()
+            elif node.cid is not None:
+                found[b"user.mstfs.cid"] = cids.to_text(node.cid).encode()
             return found
-        if isinstance(node, Record):
+        if isinstance(node, Leaf):
             found[b"user.mstfs.cid"] = cids.to_text(node.cid).encode()
             found[b"user.mstfs.key"] = node.key
             found[b"user.mstfs.state"] = b"staged" if node.staged else b"published"
             try:
-                self.renderings.get(node.cid)
-            except (BlockError, FormatError) as error:
+                self.values.size(node.key, node.cid)
+            except MstfsError as error:
                 found[b"user.mstfs.error"] = str(error).encode()
         elif isinstance(node, Stored | Pending) and inode.path is not None:
             key = self.key_of(inode.path)

@@ -16,7 +16,7 @@ from mstfs.view.control import COMMANDS
 from mstfs.view.inodes import Inode
 from mstfs.view.keeper import Keeper
 from mstfs.view.names import CONTROL, in_control
-from mstfs.view.nodes import Command, Control, Folder, Node, Pending, Record, Stored
+from mstfs.view.nodes import Command, Control, Folder, Leaf, Node, Pending, Stored
 from mstfs.view.view import View, join_path
 
 log = logging.getLogger("mstfs")
@@ -28,8 +28,8 @@ UNLINKED_BYTES = 1 << 30
 """What a file without a name may hold: it lives in memory."""
 
 
-def _is_fixed(node: Node | None) -> TypeGuard[Record | Control]:
-    return isinstance(node, Record) or (isinstance(node, Control) and node.fixed)
+def _is_fixed(node: Node | None) -> TypeGuard[Leaf | Control]:
+    return isinstance(node, Leaf) or (isinstance(node, Control) and node.fixed)
 
 
 def refusal(code: int) -> OSError:
@@ -100,8 +100,10 @@ class Writer:
         return inode
 
     def symlink(self, parent: Inode, name: bytes, target: bytes) -> Inode:
-        """A symbolic link, as scratch."""
+        """A symbolic link, as scratch: no key can have its name, for a tree has no place for it."""
         path = self._free_name(parent, name)
+        if self.view.key_of(path) is not None:
+            raise refusal(errno.EPERM)
         with self.workspace.transaction():
             file = self.workspace.files.add(
                 path, "symlink", mode=0o777, mtime_ns=time.time_ns(), target=target
@@ -115,7 +117,7 @@ class Writer:
         path = self.writable_path(parent, name)
         if self.view.resolve(path) is not None:
             raise refusal(errno.EEXIST)
-        if parent.path == COMMANDS or self.view.key_of(path) is not None:
+        if parent.path == COMMANDS or self.view.is_reserved(path):
             # The name of a record must be a file.
             raise refusal(errno.EPERM)
         return path
@@ -179,15 +181,21 @@ class Writer:
         if (write or truncate) and not isinstance(node, Command):
             if self.workspace.read_only:
                 raise refusal(errno.EROFS)
-            if isinstance(node, Control) or (isinstance(node, Record) and node.fixed):
+            if isinstance(node, Control) or (isinstance(node, Leaf) and node.fixed):
                 raise refusal(errno.EPERM)
         if truncate:
             self.buffer(inode, load=False).truncate(0)
             inode.mtime_ns = time.time_ns()
         elif inode.buffer is None and inode.pinned is None and _is_fixed(node):
-            self.view.contents(node)
+            self._check_readable(node)
         inode.opens += 1
         inode.writers += write
+
+    def _check_readable(self, node: Leaf | Control) -> None:
+        if isinstance(node, Leaf):
+            self.view.reader(node)
+        else:
+            self.view.contents(node)
 
     def buffer(self, inode: Inode, *, load: bool = True) -> Buffer:
         """The buffer of an inode; a new one lies over what the file says now, or over nothing."""
@@ -201,6 +209,9 @@ class Writer:
             inode.buffer = Buffer(pinned.size, lambda number: pinned.read(number * CHUNK_BYTES, CHUNK_BYTES))
         elif isinstance(node, Stored) and node.file.kind == "file":
             inode.buffer = self._stored_buffer(node.file)
+        elif isinstance(node, Leaf):
+            size, read = self.view.reader(node)
+            inode.buffer = Buffer(size, lambda number: read(number * CHUNK_BYTES, CHUNK_BYTES))
         else:
             data = self.view.contents(node) if node is not None else b""
             inode.buffer = Buffer(
@@ -213,7 +224,7 @@ class Writer:
         return Buffer(file.size, lambda number: files.read_chunk(file.ident, number))
 
     def write(self, inode: Inode, offset: int, data: bytes) -> int:
-        """Write into the buffer; a scratch file that grows large is stored as it goes."""
+        """Write into the buffer; what is no record and grows large is stored as it goes."""
         end = offset + len(data)
         self._check_size(inode, end)
         buffer = self.buffer(inode)
@@ -224,14 +235,19 @@ class Writer:
             if inode.path is None:
                 if buffer.changed_bytes() > UNLINKED_BYTES:
                     raise refusal(errno.ENOSPC)
-            elif not isinstance(inode.node, Command) and self.view.key_of(inode.path) is None:
-                self.keeper.store_scratch(inode, buffer)
+            elif not isinstance(inode.node, Command):
+                key = self.view.key_of(inode.path)
+                if key is None:
+                    self.keeper.store_scratch(inode, buffer)
+                elif self.view.kind_of(key) == "blob":
+                    self.keeper.spill(inode, buffer)
         return len(data)
 
     def _check_size(self, inode: Inode, size: int) -> None:
         if size <= RECORD_BYTES:
             return
-        is_record = inode.path is not None and self.view.key_of(inode.path) is not None
+        key = self.view.key_of(inode.path) if inode.path is not None else None
+        is_record = key is not None and self.view.kind_of(key) == "record"
         if is_record or isinstance(inode.node, Command) or size > SCRATCH_BYTES:
             raise refusal(errno.EFBIG)
 
@@ -261,7 +277,7 @@ class Writer:
         elif isinstance(node, Stored):
             with self.workspace.transaction():
                 inode.node = Stored(self.workspace.files.change(node.file, mtime_ns=mtime_ns))
-        elif isinstance(node, Record) and node.staged:
+        elif isinstance(node, Leaf) and node.staged:
             text = self.workspace.edits.text(node.key) if node.verbatim else None
             with self.workspace.transaction():
                 self.workspace.edits.stage(node.key, node.cid, mtime_ns, text)

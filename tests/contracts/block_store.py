@@ -73,6 +73,27 @@ class BlockReaderContract:
         assert reader.has(IDENTITY)
         assert reader.get(IDENTITY) == b"in the CID"
 
+    def test_lengths_are_told(self, reader_of: ReaderOf) -> None:
+        reader = reader_of(SAMPLE)
+        for cid, data in SAMPLE.items():
+            assert reader.length(cid) == len(data)
+        assert reader.length(cids.for_block(TEXT, cids.RAW)) == len(TEXT)
+        assert reader.length(IDENTITY) == len(b"in the CID")
+
+    def test_lengths_need_no_hashing(self, reader_of: ReaderOf, monkeypatch: pytest.MonkeyPatch) -> None:
+        reader = reader_of(SAMPLE)
+        monkeypatch.setattr(cids, "matches", None)
+        assert [reader.length(cid) for cid in SAMPLE] == list(map(len, SAMPLE.values()))
+
+    def test_the_length_of_an_absent_block_is_missing(self, reader_of: ReaderOf) -> None:
+        reader = reader_of(SAMPLE)
+        with pytest.raises(MissingBlock) as caught:
+            reader.length(ABSENT)
+        assert caught.value.cid == ABSENT
+        for cid in (b"", b"\x01"):
+            with pytest.raises((CidError, MissingBlock)):
+                reader.length(cid)
+
     def test_a_corrupt_block_is_never_returned(self, corrupt_reader_of: ReaderOf) -> None:
         cid = cids.for_block(TEXT)
         reader = corrupt_reader_of({cid: TEXT[:-1] + b"!", cids.for_block(b"sound"): b"sound"})

@@ -1,0 +1,36 @@
+"""A cache of byte strings that is sized in bytes: what was used last stays."""
+
+from collections import OrderedDict
+from threading import Lock
+from typing import Generic, TypeVar
+
+Name = TypeVar("Name")
+
+
+class ByteCache(Generic[Name]):
+    """Byte strings by name. Holds at most `limit` bytes, or one that is greater. Safe for several threads."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+        self._lock = Lock()
+        self._by_name: OrderedDict[Name, bytes] = OrderedDict()
+
+    def get(self, name: Name) -> bytes | None:
+        """The bytes of this name, or None where they are not held."""
+        data = self._by_name.get(name)
+        if data is not None:
+            with self._lock:
+                if name in self._by_name:
+                    self._by_name.move_to_end(name)
+        return data
+
+    def put(self, name: Name, data: bytes) -> None:
+        """Hold these bytes, and let go of those that were used longest ago."""
+        with self._lock:
+            before = self._by_name.pop(name, None)
+            self.held += len(data) - (len(before) if before is not None else 0)
+            self._by_name[name] = data
+            while self.held > self.limit and len(self._by_name) > 1:
+                _, oldest = self._by_name.popitem(last=False)
+                self.held -= len(oldest)

@@ -8,7 +8,7 @@ with mstfs.open("repo.car") as repo:
 """
 
 import os
-from collections.abc import Callable, Iterator, KeysView, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, KeysView, MutableMapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,7 @@ from mstfs.repo.syntax import check_key
 from mstfs.staging.workspace import Workspace
 from mstfs.tree import kinds
 from mstfs.tree.interface import TreeDiff
+from mstfs.values.cipher import Cipher
 from mstfs.values.interface import ValueKind, ValueOptions
 
 Transformer = Callable[[str, Any], Any]
@@ -62,16 +63,19 @@ class Archive(MutableMapping[str, Any]):
         verify: Literal["once", "always"] = "once",
         tree: kinds.Kind | None = None,
         options: ValueOptions | None = None,
+        cipher: Cipher | None = None,
+        plain: tuple[str, ...] = (),
     ) -> Self:
         """Open a CAR (with its overlay, if it has one) or an overlay (with the CAR that it belongs to).
 
         `mode` "write" makes the overlay if need be and locks it, unless the tree can only be read; "read" shows
-        what it holds and takes no lock; "car" leaves it aside. `tree` and `options` say what a file does not say
-        about its tree. Raises CarError, OverlayError and their kin, BlockError where the root is missing,
-        Refused where it is none; nothing is left open and nothing was changed.
+        what it holds and takes no lock; "car" leaves it aside. `tree` and `options` say what a file does not
+        say about its tree, `cipher` opens and seals the values of a HAMT, but for those of keys that fit a
+        pattern of `plain`. Raises CarError, OverlayError and their kin, BlockError where the root is missing,
+        Refused where it is none, DecryptionError; nothing is left open and nothing was changed.
         """
         path = Path(path)
-        reading = Reading(root, tree, options or ValueOptions())
+        reading = Reading(root, tree, options or ValueOptions(), cipher, plain)
         with ExitStack() as closing:
             if overlay is None and is_overlay(path):
                 overlay, path = path, car_of(path)
@@ -94,6 +98,12 @@ class Archive(MutableMapping[str, Any]):
     def kind(self) -> kinds.Kind:
         """What kind of tree it is."""
         return self.head.tree
+
+    @property
+    def encoding(self) -> str | None:
+        """How the values of a HAMT are kept, `raw` or `cbor`; None for other trees."""
+        encoding: str | None = getattr(self.workspace.values, "encoding", None)
+        return encoding
 
     @property
     def root(self) -> str:
@@ -280,13 +290,18 @@ def open_archive(
     read_only: bool = False,
     tree: str | None = None,
     values: str = "auto",
+    key: bytes | None = None,
+    key_header: bytes = b"",
+    plain: Iterable[str] = (),
     encode: Transformer | None = None,
     decode: Transformer | None = None,
 ) -> Archive:
     """Open a CAR or an overlay as a mapping; see `Archive`. `root` is a CID as text.
 
-    `tree` and `values` are what `mstfs mount --tree` and `--values` take. What is assigned goes through
-    `encode`, what is read through `decode`: both take the key and the value, and return a value.
+    `tree` and `values` are what `mstfs mount --tree` and `--values` take. `key` is an encryption key of 32
+    bytes, `key_header` its associated data, and `plain` are patterns of keys whose values are not encrypted.
+    What is assigned goes through `encode`, what is read through `decode`: both take the key and the value, and
+    return a value.
     """
     if values not in ("auto", "raw", "cbor"):
         raise Refused(f"values={values}: auto, raw and cbor are known")
@@ -297,6 +312,8 @@ def open_archive(
         overlay=overlay,
         tree=kinds.parse(tree) if tree is not None else None,
         options=ValueOptions(encoding=cast(Literal["auto", "raw", "cbor"], values)),
+        cipher=Cipher(key, key_header) if key is not None else None,
+        plain=tuple(plain),
     )
     archive.encode, archive.decode = encode, decode
     return archive
@@ -316,4 +333,8 @@ def create_archive(path: str | os.PathLike[str], tree: str = "hamt3", **options:
     root, block = kind.open(MemoryBlocks()).empty()
     with replacing(path) as file:
         write_car(file, (root,), [(root, block)])
-    return open_archive(path, **options)
+    try:
+        return open_archive(path, **options)
+    except BaseException:
+        path.unlink()
+        raise

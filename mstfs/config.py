@@ -12,7 +12,8 @@ class Settings:
     """The settings of one mount.
 
     `root` is a binary CID or None for the archive's own; `tree` and `values` are what a person says about the
-    tree; `publish_every` is in seconds, 0 is never; `options` are handed to the kernel.
+    tree; `encryption_key`, `key_header` and `plain` say how values
+    are encrypted; `publish_every` is in seconds, 0 is never; `options` are handed to the kernel.
     """
 
     source: Path
@@ -23,6 +24,9 @@ class Settings:
     tree: Kind | None = None
     values: ValueOptions = field(default_factory=ValueOptions)
     signing_key: Path | None = None
+    encryption_key: Path | None = None
+    key_header: bytes = b""
+    plain: tuple[str, ...] = ()
     publish_every: float = 0.0
     publish_on_unmount: bool = True
     verify: str = "once"

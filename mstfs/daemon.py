@@ -26,6 +26,7 @@ from mstfs.archive import Archive
 from mstfs.config import Settings
 from mstfs.errors import MountError, MstfsError, OverlayBusy
 from mstfs.repo.signing import SigningKey, load_signing_key, mode_is_private
+from mstfs.values.cipher import Cipher, load_key
 from mstfs.view.view import View
 
 log = logging.getLogger("mstfs")
@@ -98,6 +99,7 @@ def check_packages() -> None:
 
 def _open_archive(settings: Settings) -> Archive:
     """Open for writing, waiting for a daemon that is just letting go."""
+    cipher = _cipher(settings)
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
@@ -109,6 +111,8 @@ def _open_archive(settings: Settings) -> Archive:
                 verify="always" if settings.verify == "always" else "once",
                 tree=settings.tree,
                 options=settings.values,
+                cipher=cipher,
+                plain=settings.plain,
             )
         except OverlayBusy:
             if time.monotonic() > deadline or _is_mounted_for_writing(settings.source):
@@ -133,6 +137,14 @@ def _signer(settings: Settings) -> SigningKey | None:
     if not mode_is_private(settings.signing_key):
         log.warning("signing key %s can be read by others: chmod 600 it", settings.signing_key)
     return load_signing_key(settings.signing_key)
+
+
+def _cipher(settings: Settings) -> Cipher | None:
+    if settings.encryption_key is None:
+        return None
+    if not mode_is_private(settings.encryption_key):
+        log.warning("encryption key %s can be read by others: chmod 600 it", settings.encryption_key)
+    return Cipher(load_key(settings.encryption_key), settings.key_header)
 
 
 def _mount_options(settings: Settings, archive: Archive) -> set[str]:
@@ -268,6 +280,8 @@ def _about(settings: Settings, archive: Archive, operations: Any, commands: Any)
         "pid": os.getpid(),
         "format": settings.values.form,
         "tree": archive.kind.name,
+        "values": archive.encoding,
+        "encrypted": settings.encryption_key is not None,
         "open_requests": not operations.handles_are_inodes,
         "signing": commands.signer.did_key if commands.signer is not None else None,
         "torn": archive.car.torn if archive.car is not None else None,
@@ -281,6 +295,8 @@ def _warnings(archive: Archive) -> list[str]:
     found = []
     if archive.car is not None and archive.car.torn:
         found.append(f"{archive.car.path}: {archive.car.torn}; what lies behind is missing (EIO)")
+    if archive.workspace.why_read_only is not None:
+        found.append(archive.workspace.why_read_only)
     for warning in found:
         log.warning("%s", warning)
     return found

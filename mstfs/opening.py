@@ -18,7 +18,7 @@ from mstfs.blocks.overlay import OverlayBlocks
 from mstfs.blocks.sqlite import Database
 from mstfs.blocks.sqlite_blocks import SqliteBlocks
 from mstfs.codec import cid as cids
-from mstfs.errors import FormatError, MissingBlock, OverlayError, OverlayMismatch, Refused
+from mstfs.errors import DecryptionError, FormatError, MissingBlock, OverlayError, OverlayMismatch, Refused
 from mstfs.repo import history
 from mstfs.repo.head import Head, choose_root, read_head
 from mstfs.staging import edits, files
@@ -26,6 +26,7 @@ from mstfs.staging.workspace import Workspace
 from mstfs.tree import kinds
 from mstfs.tree.interface import Tree
 from mstfs.tree.kinds import Kind
+from mstfs.values.cipher import Cipher, Plain
 from mstfs.values.interface import ValueOptions, Values
 
 META = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL)"
@@ -38,11 +39,16 @@ Mode = Literal["write", "read", "car"]
 
 @dataclass(frozen=True)
 class Reading:
-    """How a person wants an archive to be read: its root, its kind of tree, and its values."""
+    """How a person wants an archive to be read: its root, its kind of tree, and its values.
+
+    With a `cipher` the values of a HAMT are encrypted, but for those of keys that fit a pattern of `plain`.
+    """
 
     root: bytes | None = None
     tree: Kind | None = None
     options: ValueOptions = field(default_factory=ValueOptions)
+    cipher: Cipher | None = None
+    plain: tuple[str, ...] = ()
 
 
 def overlay_places(car: CarFile) -> list[Path]:
@@ -172,7 +178,8 @@ def _open_tree(head: Head, blocks: BlockReader) -> Tree:
     return head.tree.open(blocks, code if code != cids.IDENTITY else None)
 
 
-def _open_values(head: Head, tree: Tree, blocks: BlockReader, options: ValueOptions) -> Values:
+def _open_values(head: Head, tree: Tree, blocks: BlockReader, reading: Reading) -> Values:
+    options = reading.options
     if head.tree.name == "mst":
         from mstfs.values.records import RecordValues
 
@@ -194,7 +201,16 @@ def _open_values(head: Head, tree: Tree, blocks: BlockReader, options: ValueOpti
 
     assert isinstance(tree, HamtTree)
     assert head.tree.layout is not None
-    return HamtValues(tree, head.tree.layout, options)
+    code, _ = cids.hash_of(head.data)
+    layout = head.tree.layout
+    return HamtValues(
+        tree,
+        layout,
+        options,
+        reading.cipher,
+        Plain.of(layout, reading.plain),
+        hash_code=code if code != cids.IDENTITY else None,
+    )
 
 
 def _as_remembered(database: Database | None, reading: Reading, head: Head, tree: Tree) -> Reading:
@@ -210,11 +226,40 @@ def _as_remembered(database: Database | None, reading: Reading, head: Head, tree
     if (remembered := _meta(database, "encoding")) is not None:
         encoding = "raw" if remembered == "raw" else "cbor"
     else:
-        encoding = detect(tree, head.data, head.tree.layout)
+        plain = Plain.of(head.tree.layout, reading.plain)
+        encoding = detect(tree, head.data, head.tree.layout, reading.cipher, plain)
     return replace(reading, options=replace(reading.options, encoding=encoding))
 
 
+def _check_cipher(database: Database | None, reading: Reading, head: Head, tree: Tree, mode: Mode) -> None:
+    """Raise DecryptionError or Refused, before anything is shown, where the cipher is a wrong one."""
+    rows = database.execute("SELECT value FROM meta WHERE name = 'cipher'") if database is not None else []
+    if reading.cipher is None:
+        if rows and mode == "write":
+            raise Refused(
+                "the values of this archive are encrypted: give the key, or open it for reading only"
+            )
+        return
+    if not head.tree.is_hamt:
+        raise Refused(f"the values of a {head.tree.title} are not encrypted: leave the key away")
+    if rows:
+        try:
+            reading.cipher.decrypt(rows[0][0])
+        except DecryptionError:
+            raise DecryptionError("the encryption key or the header is not that of this archive") from None
+        return
+    from mstfs.tree.hamt.tree import HamtTree
+    from mstfs.values.detect import check_key_fits
+
+    assert isinstance(tree, HamtTree)
+    assert head.tree.layout is not None
+    check_key_fits(tree, head.data, reading.cipher, Plain.of(head.tree.layout, reading.plain))
+
+
 def _remember(database: Database, reading: Reading) -> None:
+    if reading.cipher is not None:
+        # What only this key opens tells the next one that comes, even if the tree is empty.
+        _set_meta(database, "cipher", reading.cipher.encrypt(b"mstfs"))
     if reading.options.encoding != "auto":
         _set_meta(database, "encoding", reading.options.encoding)
     if reading.tree is not None:
@@ -248,8 +293,10 @@ def open_workspace(car: CarFile, database: Database | None, mode: Mode, reading:
     except MissingBlock as error:
         raise MissingBlock(error.cid, f"the root is not in {car.path}") from error
     tree = _open_tree(head, blocks)
+    _check_cipher(database, reading, head, tree, mode)
     reading = _as_remembered(database, reading, head, tree)
-    values = _open_values(head, tree, blocks, reading.options)
+    values = _open_values(head, tree, blocks, reading)
+    why = why_read_only(head, tree) if mode == "write" else None
     if newest is None and database is not None and not database.read_only:
         with database.transaction(durable=True):
             log.append("import", head.root, head.data, rev=head.rev, time_ns=time.time_ns())
@@ -261,6 +308,7 @@ def open_workspace(car: CarFile, database: Database | None, mode: Mode, reading:
         values=values,
         database=database,
         read_only=mode != "write",
+        why_read_only=why,
         past=past,
         born_ns=car.path.stat().st_mtime_ns,
     )

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mstfs.repo.syntax import is_key
-from mstfs.view.names import CONTROL, Names, in_control
+from mstfs.view.names import CONTROL, ITSELF, Names, in_control
 
 JSON = Names(b".json")
 CBOR = Names(b".cbor")
@@ -158,3 +158,44 @@ def test_the_control_folder_is_told_from_its_neighbours() -> None:
     assert not in_control(b".mstfsx")
     assert not in_control(b"a/.mstfs")
     assert not in_control(b"")
+
+
+# --- keys without a form ----------------------------------------------------------------------
+
+NESTED = Names(b"", nested=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        (b"a", b"a"),
+        (b"a/b/c", b"a/b/c"),
+        (b"zarr.json", b"zarr.json"),
+        (b"temp/c/0/0", b"temp/c/0/0"),
+        (b"", b"%="),
+        (b"/", b"%-/%="),
+        (b"a/", b"a/%="),
+        (b"/a", b"%-/a"),
+        (b"../etc", b"%-../etc"),
+        (b"a/..", b"a/%=.."),
+        (b"%@", b"%=%25@"),
+        (b"a/%@", b"a/%=%25@"),
+        (b".mstfs", b"%=.mstfs"),
+        (b".mstfs/root", b"%-.mstfs/root"),
+        (b"a\0b", b"%=a%00b"),
+    ],
+)
+def test_keys_without_a_form(key: bytes, path: bytes) -> None:
+    assert b"/".join(NESTED.path_of(key)) == path
+    assert NESTED.key_of(tuple(path.split(b"/"))) == key
+
+
+@given(keys)
+def test_every_key_without_a_form_has_one_path(key: bytes) -> None:
+    path = NESTED.path_of(key)
+    assert NESTED.key_of(path) == key
+    for name in path:
+        assert 0 < len(name) <= 255
+        assert name not in (b".", b"..", b".mstfs", ITSELF)
+        assert b"/" not in name
+        assert b"\0" not in name

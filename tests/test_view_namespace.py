@@ -181,3 +181,59 @@ def test_children_see_what_is_staged(tmp_path: Path) -> None:
     assert list(found.children(())) == [Child(b"a.b.c", None, None)]
     assert [child.key for child in found.children((b"a.b.c",))] == [b"a.b.c/1", b"a.b.c/15", b"a.b.c/2"]
     assert not found.folder_exists((b"a.b.d",))
+
+
+# --- keys without a form ----------------------------------------------------------------------
+
+NESTED = Names(b"", nested=True)
+formless_part = st.one_of(odd_part, st.sampled_from([b"a", b"b", b"%@", b"a!", b"a-"]))
+formless = st.lists(formless_part, min_size=1, max_size=4).map(b"/".join).filter(bool)
+
+
+def walked(namespace: KeyNamespace) -> dict[Names_Path, tuple[bytes, bytes]]:
+    """Every file that can be reached from the root, by its path."""
+    found: dict[Names_Path, tuple[bytes, bytes]] = {}
+    folders: list[Names_Path] = [()]
+    while folders:
+        folder = folders.pop()
+        for name, key, cid in namespace.children(folder):
+            path = (*folder, name)
+            assert namespace.find(path) == Child(name, key, cid)
+            if key is None or cid is None:
+                folders.append(path)
+            else:
+                assert path not in found
+                found[path] = (key, cid)
+    return found
+
+
+@settings(max_examples=150)
+@given(st.sets(formless, max_size=12))
+def test_every_key_without_a_form_is_reached_once(keys: set[bytes]) -> None:
+    entries = {key: number for number, key in enumerate(sorted(keys))}
+    tree = KeyNamespace(staged_tree(entries, {}), NESTED)
+    found = walked(tree)
+    assert sorted(found.values()) == sorted((key, cid(number)) for key, number in entries.items())
+    for path, (key, _) in found.items():
+        assert tree.path_of(key) == path
+        assert tree.key_of(path) == key
+    for folder in {path[:depth] for path in found for depth in range(len(path))}:
+        below = {(path, *entry) for path, entry in found.items() if path[: len(folder)] == folder}
+        assert set(tree.keys_below(folder)) == below
+
+
+def test_a_key_that_is_a_folder_too() -> None:
+    tree = KeyNamespace(staged_tree({b"a": 1, b"a!": 2, b"a/b": 3, b"a/%@": 4}, {}), NESTED)
+    assert [child.name for child in tree.children(())] == [b"a", b"a!"]
+    assert tree.find((b"a",)) == Child(b"a", None, None)
+    assert tree.find((b"a", b"%@")) == Child(b"%@", b"a", cid(1))
+    assert tree.find((b"a!", b"%@")) is None
+    assert {child.name for child in tree.children((b"a",))} == {b"%@", b"b", b"%=%25@"}
+
+
+def test_a_folder_that_is_kept_stays_one() -> None:
+    kept = KeyNamespace(staged_tree({b"a": 1}, {}), NESTED, lambda path: path == (b"a",))
+    assert kept.find((b"a",)) == Child(b"a", None, None)
+    assert kept.find((b"a", b"%@")) == Child(b"%@", b"a", cid(1))
+    assert kept.path_of(b"a") == (b"a", b"%@")
+    assert list(kept.children((b"a",))) == [Child(b"%@", b"a", cid(1))]

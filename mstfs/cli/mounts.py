@@ -86,8 +86,8 @@ def _add_mount(commands: Commands) -> None:
         "  allow_other        let other users in; permissions are checked by the kernel\n"
         "  nonempty           mount over a folder that is not empty\n"
         "  overlay=FILE, signing_key=FILE, publish_every=SECONDS, root=CID, format=json|cbor,\n"
-        "  tree=KIND (with colons for commas), values=raw|cbor, new_files=blob|record, large=unixfs|raw\n\n"
-        + exits.MEANINGS,
+        "  tree=KIND (with colons for commas), values=raw|cbor, new_files=blob|record, large=unixfs|raw,\n"
+        "  key_file=FILE, key_header=TEXT, plain=PATTERN[:PATTERN...]\n\n" + exits.MEANINGS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     mount.add_argument("source", type=Path, metavar="FILE", help="a CAR (version 1 or 2), or an overlay")
@@ -124,6 +124,21 @@ def _add_mount(commands: Commands) -> None:
         help="sign commits with this key (k256 or p256; PEM or multikey); without it they are unsigned",
     )
     mount.add_argument(
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        help="the encryption key of a HAMT's values, as py-hamt has them: 32 bytes, or as hex or base64",
+    )
+    mount.add_argument(
+        "--key-header", metavar="TEXT", help="the header that the values were encrypted with (default: none)"
+    )
+    mount.add_argument(
+        "--plain",
+        action="append",
+        metavar="PATTERN",
+        help="keys, or variables of a Zarr store, whose values are not encrypted; may be given again",
+    )
+    mount.add_argument(
         "--publish-every", type=float, metavar="SECONDS", help="publish by itself while something is staged"
     )
     mount.add_argument(
@@ -149,7 +164,7 @@ def _add_mount(commands: Commands) -> None:
 
 _OWN_OPTIONS = (
     *("overlay", "signing_key", "publish_every", "root", "format"),
-    *("tree", "values", "new_files", "large"),
+    *("tree", "values", "new_files", "large", "key_file", "key_header", "plain"),
 )
 
 
@@ -199,6 +214,8 @@ def settings_of(arguments: argparse.Namespace) -> Any:
             others.append(word)
     overlay = arguments.overlay or (Path(own["overlay"]) if "overlay" in own else None)
     key = arguments.signing_key or (Path(own["signing_key"]) if "signing_key" in own else None)
+    secret = arguments.key_file or (Path(own["key_file"]) if "key_file" in own else None)
+    header = arguments.key_header if arguments.key_header is not None else own.get("key_header", "")
     root = arguments.root or own.get("root")
     every = arguments.publish_every
     try:
@@ -215,6 +232,9 @@ def settings_of(arguments: argparse.Namespace) -> Any:
         tree=tree,
         values=values,
         signing_key=Path(os.path.abspath(key)) if key is not None else None,
+        encryption_key=Path(os.path.abspath(secret)) if secret is not None else None,
+        key_header=os.fsencode(header),
+        plain=tuple(arguments.plain or filter(None, own.get("plain", "").split(":"))),
         publish_every=every,
         publish_on_unmount=not arguments.no_publish_on_unmount,
         verify=arguments.verify,

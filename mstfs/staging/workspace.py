@@ -23,7 +23,7 @@ MADE_BYTES = 4 << 20
 class Workspace:
     """The head, the blocks, the staged edits, the drafts and scratch, and the history of one archive.
 
-    Without a database it is read only, and so is a `past` one, which shows a root of the history without
+    `why_read_only` says why a tree can be read and not changed. Without a database it is read only, and so is a `past` one, which shows a root of the history without
     what is staged. Not safe for two threads that change it; planning a
     publication only reads, and may run beside. `born_ns` is the time of what has no other time.
     """
@@ -37,6 +37,7 @@ class Workspace:
         values: Values,
         database: Database | None,
         read_only: bool = True,
+        why_read_only: str | None = None,
         past: bool = False,
         born_ns: int | None = None,
     ) -> None:
@@ -46,7 +47,8 @@ class Workspace:
         self.values = values
         self.database = database
         self.born_ns = time.time_ns() if born_ns is None else born_ns
-        self.read_only = read_only or past or database is None
+        self.why_read_only = why_read_only
+        self.read_only = read_only or past or database is None or why_read_only is not None
         # While a publication is planned, the head that an edit is compared with is about to change: what
         # looks like no edit may be one. Then every put and every tombstone is staged as it is.
         self.planning = False

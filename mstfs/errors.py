@@ -98,6 +98,10 @@ class CborError(FormatError):
     """Bytes that are not DAG-CBOR in canonical form, or a value that has no such form."""
 
 
+class DagPbError(FormatError):
+    """Bytes that are not DAG-PB, or not a UnixFS message, or a value that has no such form."""
+
+
 class CarError(FormatError):
     """A file that is not a CAR, or is broken. `offset` is a byte offset in the file, if known."""
 
@@ -121,6 +125,10 @@ class CommitError(FormatError):
 
 class SignatureError(FormatError):
     """A signature or a signing key that is malformed, or does not verify."""
+
+
+class DecryptionError(FormatError):
+    """An encryption key that is malformed, or bytes that a key and a header do not decrypt."""
 
 
 class SyntaxRuleError(FormatError):
@@ -170,6 +178,10 @@ class StorageFull(OverlayError):
 
 class MountError(MstfsError):
     """The mount could not be made, found or taken down."""
+
+
+class CopyDiffers(MstfsError):
+    """What was written does not read back as what it was made of; it was not kept."""
 
 
 class PublishError(MstfsError):

@@ -35,3 +35,36 @@ SCRATCH_BYTES = 4 << 30
 
 NAME_BYTES = 255
 """NAME_MAX: bytes in one directory entry's name."""
+
+MANIFEST_BYTES = 16 << 20
+"""Bytes in a sharded Zarr manifest, or in one of its shards."""
+
+SHARD_ENTRIES = 1 << 20
+"""Places for chunks in one shard of a Zarr store."""
+
+RANK = 64
+"""Dimensions of an array."""
+
+SEALED_BYTES = 128 << 20
+"""Bytes in one encrypted value: it can only be read and written as a whole."""
+
+NODE_LINKS = 1 << 18
+"""Links in one DAG-PB node, and block sizes in one UnixFS message."""
+
+SHARD_SLOTS = 1024
+"""Slots in one shard of a UnixFS directory."""
+
+FILE_BYTES = (1 << 63) - 1
+"""Bytes that a UnixFS file may claim to hold: an off_t."""
+
+FILE_DEPTH = 128
+"""Nodes on the way from the top of a UnixFS file to a leaf."""
+
+FILE_VISITS = 1 << 16
+"""What reading a range may cost: one for each node and each 16 links in it. n bytes get n / 4 on top."""
+
+REPEATED = 1 << 20
+"""Entries that one walk gives out of nodes that it was in before: a small archive can spell a huge tree."""
+
+LOADED_BYTES = 4 << 30
+"""Bytes of a file that are handed over as one value; greater ones are read in ranges."""

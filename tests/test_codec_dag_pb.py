@@ -10,8 +10,8 @@ from mstfs.blocks.car import CarFile
 from mstfs.codec import cid as cids
 from mstfs.codec import dag_pb
 from mstfs.codec.dag_pb import Mtime, PBLink, PBNode, UnixfsData
-from mstfs.errors import FormatError, LimitExceeded
-from mstfs.limits import NODE_BYTES
+from mstfs.errors import DagPbError, LimitExceeded
+from mstfs.limits import NODE_BYTES, NODE_LINKS
 
 CID = cids.for_block(b"x", cids.RAW)
 V0 = cids.multihash_of(CID)
@@ -65,7 +65,7 @@ def test_damage_is_read_as_something_else_or_refused(
         found = dag_pb.decode(bytes(block))
         if found.data is not None:
             dag_pb.decode_data(found.data)
-    except FormatError:
+    except DagPbError:
         return
     # What is accepted has one form, but for the side on which the data stands.
     tail = b"" if found.data is None else dag_pb.encode(PBNode((), found.data))
@@ -78,7 +78,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     for decode in (dag_pb.decode, dag_pb.decode_data):
         try:
             decode(data)
-        except FormatError:
+        except DagPbError:
             continue
 
 
@@ -155,7 +155,7 @@ DATA = b"\x0a\x02\x08\x01"
     ],
 )
 def test_blocks_that_are_refused(block: bytes) -> None:
-    with pytest.raises(FormatError):
+    with pytest.raises(DagPbError):
         dag_pb.decode(block)
 
 
@@ -190,7 +190,7 @@ def test_data_may_stand_in_front_of_the_links() -> None:
     ],
 )
 def test_messages_that_are_refused(message: bytes) -> None:
-    with pytest.raises(FormatError):
+    with pytest.raises(DagPbError):
         dag_pb.decode_data(message)
 
 
@@ -204,21 +204,21 @@ def test_messages_are_read_as_protocol_buffers_are() -> None:
 def test_numbers_of_nodes_are_limited() -> None:
     identity = PBLink(b"\x01\x55\x00\x00")
     block = dag_pb.encode(PBNode((identity,)))
-    assert dag_pb.decode(block * dag_pb.LINKS).links.count(identity) == dag_pb.LINKS
+    assert dag_pb.decode(block * NODE_LINKS).links.count(identity) == NODE_LINKS
     with pytest.raises(LimitExceeded, match="links"):
-        dag_pb.decode(block * (dag_pb.LINKS + 1))
+        dag_pb.decode(block * (NODE_LINKS + 1))
     with pytest.raises(LimitExceeded, match="bytes"):
         dag_pb.decode(bytes(NODE_BYTES + 1))
-    for sizes in (b"\x20\x01" * (dag_pb.LINKS + 1), b"\x22\x81\x80\x10" + bytes(dag_pb.LINKS + 1)):
+    for sizes in (b"\x20\x01" * (NODE_LINKS + 1), b"\x22\x81\x80\x10" + bytes(NODE_LINKS + 1)):
         with pytest.raises(LimitExceeded, match="block sizes"):
             dag_pb.decode_data(b"\x08\x02" + sizes)
 
 
 @pytest.mark.parametrize("number", [-1, 1 << 64])
 def test_numbers_that_do_not_fit_are_not_written(number: int) -> None:
-    with pytest.raises(FormatError):
+    with pytest.raises(DagPbError):
         dag_pb.encode(PBNode((PBLink(CID, b"", number),)))
-    with pytest.raises(FormatError):
+    with pytest.raises(DagPbError):
         dag_pb.encode_data(UnixfsData(2, filesize=number))
 
 

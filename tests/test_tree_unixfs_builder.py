@@ -8,7 +8,9 @@ from test_tree_unixfs_node import Store
 
 from mstfs.codec import cid as cids
 from mstfs.codec import dag_pb
+from mstfs.codec.dag_pb import Mtime
 from mstfs.errors import CidError, Refused
+from mstfs.limits import NODE_BYTES
 from mstfs.tree.unixfs.builder import (
     Built,
     build_directory,
@@ -16,6 +18,7 @@ from mstfs.tree.unixfs.builder import (
     build_sharded,
     build_symlink,
     gather,
+    time_of,
 )
 from mstfs.tree.unixfs.directory import Dirent
 from mstfs.tree.unixfs.node import decode
@@ -55,6 +58,70 @@ def test_files_have_the_roots_of_another_implementation(
 ) -> None:
     built = gather(build_file(io.BytesIO(content(size)), chunk, links_per_node=links), drop)
     assert built == Built(cids.parse(root), size, tsize)
+
+
+# The same with a mode and a time. Of larger files ipfs-unixfs-importer repeats both in every node, so there
+# is no root to compare with; Kubo has them in the topmost node only, and so has this builder.
+TOLD = [
+    (0, 262144, 0o600, None, "bafybeicdtg2egiote6qopcc6rraaqguy4poepojwbshixncjc44nz2jsbe", 9),
+    (5, 262144, 0o600, None, "bafybeic72cn2adfbo7fsbdmqpmrz4hq63v6zdes2blv6ginbcoea33c7l4", 16),
+    (5, 262144, None, Mtime(1700000000), "bafybeid5fvwczwfgoltsftp6ufbylyvre5yd2aen4sl7ktkxzwzrjum4y4", 21),
+    (5, 5, 0o4755, Mtime(1700000000, 5), "bafybeifpmgzqhi2gklgzb4nhkppifdixei54tppesrxwrittwuawcrnxe4", 29),
+    (30, 10, 0o600, Mtime(1700000000, 5), "bafybeibtn6rdsr5l6cm4bp4necp67xwglueingrxhygbpwpx3x6l7ckxmu", 190),
+]
+
+
+@pytest.mark.parametrize(("size", "chunk", "mode", "mtime", "root", "tsize"), TOLD)
+def test_files_with_attributes_have_the_roots_of_another_implementation(
+    size: int, chunk: int, mode: int | None, mtime: Mtime | None, root: str, tsize: int
+) -> None:
+    built = gather(build_file(io.BytesIO(content(size)), chunk, mode=mode, mtime=mtime), drop)
+    assert built == Built(cids.parse(root), size, tsize)
+
+
+@pytest.mark.parametrize("size", [0, 1, 10, 11, 20, 30, 31, 40, 90, 91, 100, 270, 271, 300])
+def test_attributes_stand_in_the_topmost_node_only(size: int) -> None:
+    store = Store()
+    data = content(size)
+    built = gather(
+        build_file(io.BytesIO(data), 10, links_per_node=3, mode=0o640, mtime=time_of(-1)), store.put
+    )
+    tree = UnixfsTree(store)
+    assert tree.attributes(built.cid) == ("file", size, 0o640, Mtime(-1, 999_999_999))
+    assert tree.read(built.cid, 0, 1000) == data
+    assert list(verify_tree(store, built.cid)) == []
+    told = [cid for cid, _ in tree.nodes(built.cid) if tree.attributes(cid).mode is not None]
+    assert told == [built.cid]
+    assert {cid for cid, _ in tree.nodes(built.cid)} == set(store.cids())
+    plain = gather(build_file(io.BytesIO(data), 10, links_per_node=3), store.put)
+    assert size <= 10 or tree.node(built.cid).links == tree.node(plain.cid).links
+
+
+def test_a_chunk_that_is_too_large_for_a_node_stays_raw() -> None:
+    store = Store()
+    data = bytes(NODE_BYTES - 20)
+    built = gather(build_file(io.BytesIO(data), NODE_BYTES, mode=0o600), store.put)
+    tree = UnixfsTree(store)
+    assert tree.node(built.cid).links == (cids.for_block(data, cids.RAW),)
+    assert tree.attributes(built.cid).mode == 0o600
+    assert tree.read(built.cid, 0, len(data)) == data
+
+
+def test_other_kinds_have_attributes() -> None:
+    store = Store()
+    tree = UnixfsTree(store)
+    link = gather(build_symlink(b"target", mode=0o777, mtime=time_of(7_000_000_000)), store.put)
+    assert tree.attributes(link.cid) == ("symlink", 6, 0o777, Mtime(7))
+    rows = small_files(300)
+    for blocks in (
+        build_directory(rows, mode=0o711, mtime=Mtime(0)),
+        build_sharded(rows, mode=0o711, mtime=Mtime(0)),
+    ):
+        store = Store()
+        tree = UnixfsTree(store)
+        built = gather(blocks, store.put)
+        assert tree.attributes(built.cid) == ("directory", 0, 0o711, Mtime(0))
+        assert [cid for cid in store.cids() if tree.node(cid).mode is not None] == [built.cid]
 
 
 # Files in a directory, bytes from which it is sharded, fanout; root and Tsize, from the same source.

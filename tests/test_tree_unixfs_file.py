@@ -14,8 +14,8 @@ from mstfs.blocks.car import CarFile
 from mstfs.codec import cid as cids
 from mstfs.codec.dag_pb import KIND_DIRECTORY, KIND_FILE, KIND_RAW, KIND_SYMLINK, Mtime, PBLink, UnixfsData
 from mstfs.errors import LimitExceeded, MissingBlock, MissingBlocks, NodeError, Refused
+from mstfs.limits import FILE_DEPTH
 from mstfs.tree.unixfs.builder import build_file, gather
-from mstfs.tree.unixfs.file import FILE_DEPTH
 from mstfs.tree.unixfs.tree import UnixfsTree
 
 

@@ -14,11 +14,8 @@ from functools import partial
 from typing import NamedTuple, cast
 
 from mstfs.codec import cid as cids
-from mstfs.errors import CidError, FormatError, LimitExceeded
-from mstfs.limits import NODE_BYTES
-
-LINKS = 1 << 18
-"""Links in one node, and block sizes in one UnixFS message."""
+from mstfs.errors import CidError, DagPbError, LimitExceeded
+from mstfs.limits import NODE_BYTES, NODE_LINKS
 
 KIND_RAW = 0
 KIND_DIRECTORY = 1
@@ -87,11 +84,11 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             break
         shift += 7
         if shift > 63:
-            raise FormatError(f"the varint that ends near offset {at} is longer than ten bytes")
+            raise DagPbError(f"the varint that ends near offset {at} is longer than ten bytes")
     if byte == 0:
-        raise FormatError(f"the varint that ends at offset {at} is not minimal")
+        raise DagPbError(f"the varint that ends at offset {at} is not minimal")
     if value >= _UINT64:
-        raise FormatError(f"the varint that ends at offset {at} has more than 64 bits")
+        raise DagPbError(f"the varint that ends at offset {at} has more than 64 bits")
     return value, at + 1
 
 
@@ -99,7 +96,7 @@ def _put_varint(value: int) -> bytes:
     if 0 <= value < 0x80:
         return bytes((value,))
     if not 0 <= value < _UINT64:
-        raise FormatError(f"{value} does not fit an unsigned integer of 64 bits")
+        raise DagPbError(f"{value} does not fit an unsigned integer of 64 bits")
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -116,7 +113,7 @@ def _put_bytes(tag: bytes, value: bytes) -> bytes:
 
 
 def decode(block: bytes) -> PBNode:
-    """The node in a block. FormatError if it is not DAG-PB, LimitExceeded if it has too much of something."""
+    """The node in a block. DagPbError if it is not DAG-PB, LimitExceeded if it has too much of something."""
     size = len(block)
     if size > NODE_BYTES:
         raise LimitExceeded(f"{size} bytes are over the limit of {NODE_BYTES} bytes for a node")
@@ -133,29 +130,29 @@ def decode(block: bytes) -> PBNode:
                 length, start = _varint(block, at + 1)
             at = start + length
             if at > size:
-                raise FormatError(f"a field of {length} bytes at offset {start} is cut off")
+                raise DagPbError(f"a field of {length} bytes at offset {start} is cut off")
             if tag == 0x12:
                 if before:
-                    raise FormatError("has links on both sides of its data")
+                    raise DagPbError("has links on both sides of its data")
                 links.append(_link(block, start, at))
             elif tag == 0x0A:
                 if data is not None:
-                    raise FormatError("has its data twice")
+                    raise DagPbError("has its data twice")
                 data = block[start:at]
                 before = len(links)
             else:
-                raise FormatError(f"has an unknown field (tag {tag:#x}) in front of offset {start}")
-            if len(links) > LINKS:
-                raise LimitExceeded(f"has more than {LINKS} links")
+                raise DagPbError(f"has an unknown field (tag {tag:#x}) in front of offset {start}")
+            if len(links) > NODE_LINKS:
+                raise LimitExceeded(f"has more than {NODE_LINKS} links")
     except IndexError:
-        raise FormatError(f"is cut off at offset {size}") from None
+        raise DagPbError(f"is cut off at offset {size}") from None
     return PBNode(tuple(links), data)
 
 
 def _link(block: bytes, at: int, end: int) -> PBLink:
     start = at
     if at == end or block[at] != 0x0A:
-        raise FormatError(f"the link at offset {start} does not begin with its CID")
+        raise DagPbError(f"the link at offset {start} does not begin with its CID")
     length, at = _varint(block, at + 1)
     cid = block[at : at + length]
     at += length
@@ -163,7 +160,7 @@ def _link(block: bytes, at: int, end: int) -> PBLink:
         try:
             cids.check(cid)
         except CidError as error:
-            raise FormatError(f"the link at offset {start} has no sound CID: {error}") from None
+            raise DagPbError(f"the link at offset {start} has no sound CID: {error}") from None
     name: bytes | None = None
     if at < end and block[at] == 0x12:
         length = block[at + 1]
@@ -176,7 +173,7 @@ def _link(block: bytes, at: int, end: int) -> PBLink:
     if at < end and block[at] == 0x18:
         tsize, at = _varint(block, at + 1)
     if at != end:
-        raise FormatError(f"the link at offset {start} has a field that is cut off, unknown or out of order")
+        raise DagPbError(f"the link at offset {start} has a field that is cut off, unknown or out of order")
     return _new_link((cid, name, tsize))
 
 
@@ -211,7 +208,7 @@ _FIELDS = {0x08: 0, 0x12: 1, 0x18: 2, 0x28: 4, 0x30: 5, 0x38: 6, 0x42: 7}
 
 
 def decode_data(message: bytes) -> UnixfsData:
-    """The UnixFS message in the data of a node. FormatError if it is none, LimitExceeded for too much."""
+    """The UnixFS message in the data of a node. DagPbError if it is none, LimitExceeded for too much."""
     values: list[int | bytes | None] = [None] * 8
     sizes: list[int] = []
     at = 0
@@ -225,7 +222,7 @@ def decode_data(message: bytes) -> UnixfsData:
             elif tag in _FIELDS:
                 place = _FIELDS[tag]
                 if values[place] is not None:
-                    raise FormatError(f"the UnixFS field {tag >> 3} comes twice")
+                    raise DagPbError(f"the UnixFS field {tag >> 3} comes twice")
                 value, at = _varint(message, at + 1)
                 if tag & 7 == 2:
                     values[place] = _slice(message, at, value)
@@ -238,17 +235,17 @@ def decode_data(message: bytes) -> UnixfsData:
                 at += length
             else:
                 at = _pass_over(message, at)
-            if len(sizes) > LINKS:
-                raise LimitExceeded(f"the UnixFS message has more than {LINKS} block sizes")
+            if len(sizes) > NODE_LINKS:
+                raise LimitExceeded(f"the UnixFS message has more than {NODE_LINKS} block sizes")
     except IndexError:
-        raise FormatError(f"the UnixFS message is cut off at offset {end}") from None
+        raise DagPbError(f"the UnixFS message is cut off at offset {end}") from None
     kind, data, filesize, _, hash_type, fanout, mode, mtime = cast(_Values, values)
     if kind is None:
-        raise FormatError("the UnixFS message has no type")
+        raise DagPbError("the UnixFS message has no type")
     if kind > KIND_SHARD:
-        raise FormatError(f"the UnixFS message has the unknown type {kind}")
+        raise DagPbError(f"the UnixFS message has the unknown type {kind}")
     if mode is not None and mode >= _UINT32:
-        raise FormatError("the mode has more than 32 bits")
+        raise DagPbError("the mode has more than 32 bits")
     time = None if mtime is None else _decode_mtime(mtime)
     return UnixfsData(kind, data, filesize, tuple(sizes), hash_type, fanout, mode, time)
 
@@ -258,7 +255,7 @@ _Values = tuple[int | None, bytes | None, int | None, None, int | None, int | No
 
 def _slice(message: bytes, at: int, length: int) -> bytes:
     if length > len(message) - at:
-        raise FormatError(f"the UnixFS field at offset {at} is cut off")
+        raise DagPbError(f"the UnixFS field at offset {at} is cut off")
     return message[at : at + length]
 
 
@@ -269,7 +266,7 @@ def _packed(run: bytes) -> list[int]:
     while at < len(run):
         value, at = _varint(run, at)
         values.append(value)
-        if len(values) > LINKS:
+        if len(values) > NODE_LINKS:
             break
     return values
 
@@ -279,9 +276,9 @@ def _pass_over(message: bytes, at: int) -> int:
     tag, at = _varint(message, at)
     number, wire = tag >> 3, tag & 7
     if number == 0 or number >= 1 << 29:
-        raise FormatError(f"the UnixFS message has a field of the impossible number {number}")
+        raise DagPbError(f"the UnixFS message has a field of the impossible number {number}")
     if number <= 8:
-        raise FormatError(f"the UnixFS field {number} has the wrong wire type {wire}")
+        raise DagPbError(f"the UnixFS field {number} has the wrong wire type {wire}")
     if wire == 0:
         return _varint(message, at)[1]
     if wire == 2:
@@ -289,7 +286,7 @@ def _pass_over(message: bytes, at: int) -> int:
     elif wire in (1, 5):
         length = 8 if wire == 1 else 4
     else:
-        raise FormatError(f"the UnixFS field {number} has the wire type {wire}, which is not supported")
+        raise DagPbError(f"the UnixFS field {number} has the wire type {wire}, which is not supported")
     _slice(message, at, length)
     return at + length
 
@@ -306,9 +303,9 @@ def _decode_mtime(message: bytes) -> Mtime:
             nanos = int.from_bytes(_slice(message, at + 1, 4), "little")
             at += 5
         else:
-            raise FormatError("the modification time has an unknown or a repeated field")
+            raise DagPbError("the modification time has an unknown or a repeated field")
     if seconds is None:
-        raise FormatError("the modification time has no seconds")
+        raise DagPbError("the modification time has no seconds")
     return Mtime(seconds - _UINT64 if seconds >> 63 else seconds, nanos)
 
 

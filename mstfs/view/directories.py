@@ -131,17 +131,26 @@ class DirectoryNamespace(Namespace):
         if place is not None:
             yield from self._listed(place, on_missing)
 
-    def keys_below(self, folder: Path) -> Iterator[tuple[Path, bytes, bytes]]:
+    def keys_below(
+        self, folder: Path, on_missing: OnMissing | None = None
+    ) -> Iterator[tuple[Path, bytes, bytes]]:
         """Path, key and CID of every file below a folder, directory by directory.
 
-        LimitExceeded once directories that come again have had too many names.
+        `on_missing` is told of all that could not be read or is too deep; without it that is raised.
+        LimitExceeded in any case once directories that come again have had too many names.
         """
         seen: set[bytes] = set()
         repeated = 0
-        ways = [(folder, self.children(folder), False)]
+        ways = [(folder, self.children(folder, on_missing), False)]
         while ways:
             above, children, again = ways[-1]
-            child = next(children, None)
+            try:
+                child = next(children, None)
+            except UNREADABLE as error:
+                if on_missing is None:
+                    raise
+                on_missing(error)
+                child = None
             if child is None:
                 ways.pop()
                 continue
@@ -150,7 +159,7 @@ class DirectoryNamespace(Namespace):
                 raise LimitExceeded(f"the same directories come again with more than {REPEATED} names")
             path = (*above, child.name)
             if child.key is None:
-                ways.append((path, self.children(path), again or child.cid in seen))
+                ways.append((path, self.children(path, on_missing), again or child.cid in seen))
                 if child.cid is not None:
                     seen.add(child.cid)
             elif child.cid is not None:

@@ -21,6 +21,7 @@ Tricky bits
 Hacking
     `node` is one block, `directory` lists and looks up, `file` reads ranges, `path` walks whole trees, `diff`
     compares. These take a `load` function, from CID to decoded node; `tree` has the class that caches nodes
-    and ties all together. `builder` makes blocks as Kubo does, `verify` is the strict check of a whole tree.
+    and ties all together. `builder` makes blocks as Kubo does, `folders` whole trees of them, and `verify`
+    is the strict check of a tree.
     Source: https://specs.ipfs.tech/unixfs
 """

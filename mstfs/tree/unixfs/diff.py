@@ -10,12 +10,12 @@ from typing import NamedTuple
 from mstfs.codec import cid as cids
 from mstfs.codec.dag_pb import KIND_DIRECTORY
 from mstfs.errors import LimitExceeded, MissingBlock, MissingBlocks, NodeError
-from mstfs.limits import KEY_BYTES, NESTING
+from mstfs.limits import KEY_BYTES, NESTING, REPEATED
 from mstfs.tree.interface import Change, TreeDiff
 from mstfs.tree.unixfs.directory import HASH_BITS, directory, load_shard, slot_bits
 from mstfs.tree.unixfs.file import DIRECTORY
 from mstfs.tree.unixfs.node import Load, UnixfsNode, prefix_width
-from mstfs.tree.unixfs.path import REPEATED, kind_of
+from mstfs.tree.unixfs.path import kind_of
 
 _Pair = tuple[bytes | None, bytes | None]
 

@@ -11,13 +11,8 @@ from typing import NamedTuple
 
 from mstfs.codec.dag_pb import KIND_SYMLINK, Mtime
 from mstfs.errors import LimitExceeded, MissingBlock, MissingBlocks, NodeError, Refused
+from mstfs.limits import FILE_DEPTH, FILE_VISITS
 from mstfs.tree.unixfs.node import DIRECTORIES, FILES, Load, UnixfsNode, content
-
-FILE_DEPTH = 128
-"""Nodes on the way from the top of a file to a leaf."""
-
-VISITS = 1 << 16
-"""What a read may cost: one for each node and each 16 links in it. A read of n bytes gets n / 4 on top."""
 
 NANOS = 1_000_000_000
 
@@ -112,7 +107,7 @@ class _Frame(NamedTuple):
 
 def _below(load: Load, cid: bytes, top: UnixfsNode, offset: int, stop: int) -> Iterator[bytes]:
     # What the links of the topmost node hold of the range; the range is not empty and in the file.
-    visits = VISITS + (stop - offset >> 2)
+    visits = FILE_VISITS + (stop - offset >> 2)
     missing: dict[bytes, None] = {}
     stack = [_Frame(cid, top, 0, bisect_right(top.ends, offset))]
     while stack:
@@ -139,7 +134,7 @@ def _below(load: Load, cid: bytes, top: UnixfsNode, offset: int, stop: int) -> I
             except MissingBlock:
                 # From here on only names of missing blocks are collected, and not for ever.
                 missing[link] = None
-                visits = min(visits, VISITS)
+                visits = min(visits, FILE_VISITS)
                 continue
             _check_child(cid, link, child, extent)
             low = max(offset - start, 0)

@@ -21,17 +21,14 @@ from mstfs.codec.dag_pb import (
     PBNode,
     UnixfsData,
 )
-from mstfs.errors import CidError, FormatError, LimitExceeded, NodeError
+from mstfs.errors import CidError, DagPbError, LimitExceeded, NodeError
+from mstfs.limits import FILE_BYTES, SHARD_SLOTS
 
 FANOUT_LEAST = 8
-FANOUT_MOST = 1024
-"""Slots in a shard; a power of two between these. Kubo writes 256."""
+"""Slots in a shard are a power of two, at least these and at most SHARD_SLOTS. Kubo writes 256."""
 
 MURMUR3 = 0x22
 """The multicodec of the only hash function that UnixFS knows for names."""
-
-FILE_BYTES = (1 << 63) - 1
-"""What a file may claim to hold: an off_t."""
 
 FILES = frozenset((KIND_RAW, KIND_FILE))
 DIRECTORIES = frozenset((KIND_DIRECTORY, KIND_SHARD))
@@ -105,7 +102,7 @@ def decode(cid: bytes, block: bytes) -> UnixfsNode:
         node = dag_pb.decode(block)
     except LimitExceeded as error:
         raise LimitExceeded(f"node {cids.to_text(cid)}: {error}") from None
-    except FormatError as error:
+    except DagPbError as error:
         raise NodeError(cid, "dag-pb", str(error)) from None
     if node.data is None:
         raise NodeError(cid, "unixfs-data", "has no UnixFS message")
@@ -113,7 +110,7 @@ def decode(cid: bytes, block: bytes) -> UnixfsNode:
         message = dag_pb.decode_data(node.data)
     except LimitExceeded as error:
         raise LimitExceeded(f"node {cids.to_text(cid)}: {error}") from None
-    except FormatError as error:
+    except DagPbError as error:
         raise NodeError(cid, "unixfs-data", str(error)) from None
     return _assemble(cid, node, message)
 
@@ -140,7 +137,7 @@ def _assemble(cid: bytes, node: PBNode, message: UnixfsData) -> UnixfsNode:
         table = PREFIXES.get(fanout)
         if table is None:
             reason = (
-                f"is a shard of {fanout} slots, not of a power of two from {FANOUT_LEAST} to {FANOUT_MOST}"
+                f"is a shard of {fanout} slots, not of a power of two from {FANOUT_LEAST} to {SHARD_SLOTS}"
             )
             raise NodeError(cid, "shard-fanout", reason)
         width = prefix_width(fanout)

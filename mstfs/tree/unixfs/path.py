@@ -11,15 +11,12 @@ from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 from mstfs.errors import LimitExceeded
-from mstfs.limits import KEY_BYTES, NESTING
+from mstfs.limits import KEY_BYTES, NESTING, REPEATED
 from mstfs.tree.interface import UNREADABLE, OnMissing
 from mstfs.tree.unixfs import file as files
 from mstfs.tree.unixfs.directory import Listing, is_raw, lookup
 from mstfs.tree.unixfs.file import DIRECTORY
 from mstfs.tree.unixfs.node import Load, content
-
-REPEATED = 1 << 20
-"""Dirents that one walk gives out of directories that it was in before."""
 
 List: TypeAlias = Callable[[bytes, OnMissing | None], Listing]
 """From the CID of a directory to its dirents by name; errors as those of `directory.listing`."""

@@ -18,7 +18,7 @@ Tsize that is not what the blocks below take; 0 tells nothing), `entry-name`, `e
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from mstfs.blocks.interface import BlockReader
 from mstfs.codec import cid as cids
@@ -33,10 +33,10 @@ from mstfs.errors import (
     MissingBlock,
     NodeError,
 )
-from mstfs.limits import NESTING
+from mstfs.limits import FILE_DEPTH, NESTING
 from mstfs.tree.defect import Defect
 from mstfs.tree.unixfs.directory import HASH_BITS, slot_bits
-from mstfs.tree.unixfs.file import FILE_DEPTH, NANOS
+from mstfs.tree.unixfs.file import NANOS
 from mstfs.tree.unixfs.murmur3 import murmur3
 from mstfs.tree.unixfs.node import FILES, MURMUR3, PREFIXES, UnixfsNode, decode, prefix_width
 
@@ -44,17 +44,21 @@ DEPTH = NESTING + FILE_DEPTH + HASH_BITS
 """Links on the way from the root to a block."""
 
 
+Way: TypeAlias = "tuple[Way, bytes] | None"
+"""The names on the way from the root: None, or a pair of the way to the directory and the name in it."""
+
+
 class _Place(NamedTuple):
     """A block to look at, and what its parent says about it.
 
-    `extent` is the bytes of content of a part of a file, else None. `tsize` is 0 where none is told.
-    `shard` is the fanout of the parent shard, the bits of the hash that the way to this shard has used, and
-    how many they are; None for what is no sub-shard.
+    `way` leads to what the block belongs to. `extent` is the bytes of content of a part of a file, else None.
+    `tsize` is 0 where none is told. `shard` is the fanout of the parent shard, the bits of the hash that the
+    way to this shard has used, and how many they are; None for what is no sub-shard.
     """
 
     cid: bytes
     parent: bytes | None
-    name: bytes | None
+    way: Way
     depth: int
     tsize: int
     extent: int | None = None
@@ -70,7 +74,7 @@ class _Known(NamedTuple):
 
 
 def verify_tree(blocks: BlockReader, root: bytes) -> Iterator[Defect]:
-    """Every defect of the tree under `root`; `Defect.key` is the name in its directory, where it has one."""
+    """Every defect of the tree under `root`; `Defect.key` is the path in the tree, where there is one."""
     return iter(TreeVerification(blocks, root))
 
 
@@ -92,13 +96,17 @@ class TreeVerification:
     def __iter__(self) -> Iterator[Defect]:
         while self._stack:
             place = self._stack.pop()
-            if place.cid not in self._known:
-                yield from self._visit(place)
-            elif place.shard is not None:
-                yield Defect("shared-shard", "the shard is linked more than once", place.cid)
-            known = self._known[place.cid]
-            if known is not None:
-                yield from _check_claims(place, known)
+            for defect in self._look(place):
+                yield defect if defect.key is not None else defect._replace(key=_path_of(place.way))
+
+    def _look(self, place: _Place) -> Iterator[Defect]:
+        if place.cid not in self._known:
+            yield from self._visit(place)
+        elif place.shard is not None:
+            yield Defect("shared-shard", "the shard is linked more than once", place.cid)
+        known = self._known[place.cid]
+        if known is not None:
+            yield from _check_claims(place, known)
 
     def _visit(self, place: _Place) -> Iterator[Defect]:
         cid = place.cid
@@ -123,7 +131,7 @@ class TreeVerification:
         elif node.kind == KIND_SHARD:
             yield from self._descend_shard(place, node)
         elif node.kind == KIND_DIRECTORY:
-            yield from _check_names(cid, node.names)
+            yield from _check_names(place, node.names)
             self.entries += len(node.names)
             yield from self._descend(place, [(at, name) for at, name in enumerate(node.names)], node)
         elif node.kind == KIND_METADATA:
@@ -142,7 +150,8 @@ class TreeVerification:
             yield Defect("depth", f"the tree is deeper than {DEPTH} links", place.cid)
             return
         for at, name in reversed(rows):
-            self._stack.append(_Place(node.links[at], place.cid, name, place.depth + 1, node.tsizes[at]))
+            way = place.way if name is None else (place.way, name)
+            self._stack.append(_Place(node.links[at], place.cid, way, place.depth + 1, node.tsizes[at]))
 
     def _descend_file(self, place: _Place, node: UnixfsNode) -> Iterator[Defect]:
         if node.links and place.depth >= DEPTH:
@@ -153,7 +162,7 @@ class TreeVerification:
         for at in range(len(node.links) - 1, -1, -1):
             extent = starts[at + 1] - starts[at]
             tsize = node.tsizes[at]
-            self._stack.append(_Place(node.links[at], place.cid, None, place.depth + 1, tsize, extent))
+            self._stack.append(_Place(node.links[at], place.cid, place.way, place.depth + 1, tsize, extent))
 
     def _descend_shard(self, place: _Place, node: UnixfsNode) -> Iterator[Defect]:
         cid = place.cid
@@ -171,7 +180,7 @@ class TreeVerification:
             yield Defect("shard-depth", "the shard stands below the last bit of the hash", cid)
             return
         found = [name for name in names if name]
-        yield from _check_names(cid, found)
+        yield from _check_names(place, found)
         self.entries += len(found)
         if place.shard is not None and len(found) == len(names) < 2:
             yield Defect("shard-lonely", "a sub-shard has less than two names", cid)
@@ -180,11 +189,21 @@ class TreeVerification:
             link, tsize, name = node.links[at], node.tsizes[at], names[at]
             if not name:
                 shard = (node.fanout, way, used)
-                self._stack.append(_Place(link, cid, None, place.depth + 1, tsize, shard=shard))
+                self._stack.append(_Place(link, cid, place.way, place.depth + 1, tsize, shard=shard))
                 continue
             if node.hash_type == MURMUR3 and murmur3(name) >> HASH_BITS - used != way:
-                yield Defect("shard-slot", "the hash of the name does not lead to its slot", cid, name)
-            self._stack.append(_Place(link, cid, name, place.depth + 1, tsize))
+                message = "the hash of the name does not lead to its slot"
+                yield Defect("shard-slot", message, cid, _path_of((place.way, name)))
+            self._stack.append(_Place(link, cid, (place.way, name), place.depth + 1, tsize))
+
+
+def _path_of(way: Way) -> bytes | None:
+    """The path that a way spells; None for that of the root."""
+    names: list[bytes] = []
+    while way is not None:
+        way, name = way
+        names.append(name)
+    return b"/".join(reversed(names)) if names else None
 
 
 def _check_claims(place: _Place, known: _Known) -> Iterator[Defect]:
@@ -199,7 +218,7 @@ def _check_claims(place: _Place, known: _Known) -> Iterator[Defect]:
         yield Defect("shard-child", "what hangs below a shard is no shard", place.cid)
     if place.tsize and place.tsize != known.tsize:
         reason = f"a link says {place.tsize} bytes of blocks, there are {known.tsize}"
-        yield Defect("link-size", reason, place.parent, place.name)
+        yield Defect("link-size", reason, place.parent)
 
 
 def _check_form(cid: bytes, block: bytes, node: UnixfsNode) -> Iterator[Defect]:
@@ -214,13 +233,15 @@ def _check_form(cid: bytes, block: bytes, node: UnixfsNode) -> Iterator[Defect]:
         yield Defect("unixfs-mtime", f"{node.mtime.nanos} is no number of nanoseconds", cid)
 
 
-def _check_names(cid: bytes, names: Sequence[bytes]) -> Iterator[Defect]:
+def _check_names(place: _Place, names: Sequence[bytes]) -> Iterator[Defect]:
     seen: set[bytes] = set()
     for name in names:
         if name in seen:
-            yield Defect("entry-duplicate", "the directory has the name more than once", cid, name)
+            message = "the directory has the name more than once"
+            yield Defect("entry-duplicate", message, place.cid, _path_of((place.way, name)))
         elif name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
-            yield Defect("entry-name", "the name is none that a file can have", cid, name)
+            message = "the name is none that a file can have"
+            yield Defect("entry-name", message, place.cid, _path_of((place.way, name)))
         seen.add(name)
 
 
@@ -239,14 +260,14 @@ def _check_slots(cid: bytes, slots: list[int], node: UnixfsNode) -> Iterator[Def
 def _block_defect(error: BlockError, place: _Place) -> Defect:
     message = str(error).partition(": ")[2]
     if isinstance(error, MissingBlock):
-        return Defect("missing-block", "the block is missing", place.cid, place.name)
+        return Defect("missing-block", "the block is missing", place.cid)
     if isinstance(error, CorruptBlock):
-        return Defect("block-hash", message, place.cid, place.name)
-    return Defect("unreachable-block", message, place.cid, place.name)
+        return Defect("block-hash", message, place.cid)
+    return Defect("unreachable-block", message, place.cid)
 
 
 def _form_defect(error: FormatError, place: _Place) -> Defect:
     if isinstance(error, NodeError):
-        return Defect(error.rule, str(error).partition(": ")[2], place.cid, place.name)
+        return Defect(error.rule, str(error).partition(": ")[2], place.cid)
     rule = "limit" if isinstance(error, LimitExceeded) else "block-hash-unknown"
-    return Defect(rule, str(error), place.cid, place.name)
+    return Defect(rule, str(error), place.cid)

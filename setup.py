@@ -5,8 +5,8 @@ from setuptools import Extension, setup
 setup(
     ext_modules=[
         Extension(
-            "mstfs.fuse.inode_handles_wrapper",
-            sources=["mstfs/fuse/inode_handles.c"],
+            "mstfs.fuse.fast_path_wrapper",
+            sources=["mstfs/fuse/fast_path.c"],
             include_dirs=["/usr/include/fuse3", "/usr/local/include/fuse3"],
             define_macros=[("_FILE_OFFSET_BITS", "64")],
             optional=True,

@@ -87,9 +87,9 @@ def check_mountpoint(path: Path, *, nonempty: bool = False) -> None:
 
 def check_packages() -> None:
     """Raise MountError where the packages that mounting needs are not installed."""
-    from mstfs.fuse import inode_handles
+    from mstfs.fuse import fast_path
 
-    inode_handles.load()
+    fast_path.load()
     try:
         import pyfuse3  # noqa: F401
         import trio  # noqa: F401
@@ -167,8 +167,8 @@ def serve(settings: Settings, ready: Ready) -> None:
     import pyfuse3
     import trio
 
-    from mstfs.fuse import inode_handles
     from mstfs.fuse.commands import Commands
+    from mstfs.fuse.fast_path import FastPath
     from mstfs.fuse.operations import Operations
 
     check_mountpoint(settings.mountpoint, nonempty="nonempty" in settings.options)
@@ -187,10 +187,7 @@ def serve(settings: Settings, ready: Ready) -> None:
                 f"{settings.mountpoint} cannot be mounted: {error}; the reason stands above if fusermount3 "
                 "gave one (allow_other needs user_allow_other in /etc/fuse.conf, unless you are root)"
             ) from None
-        # What is only read needs no OPEN and no RELEASE: nobody counts who has it open.
-        if archive.workspace.read_only and inode_handles.active():
-            operations.handles_are_inodes = True
-            view.unreadable_size = 1
+        operations.go_fast(FastPath())
         # What lives now lives to the end: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -285,6 +282,7 @@ def _about(settings: Settings, archive: Archive, operations: Any, commands: Any)
         "open_requests": not operations.handles_are_inodes,
         "signing": commands.signer.did_key if commands.signer is not None else None,
         "torn": archive.car.torn if archive.car is not None else None,
+        "answered_without_python": operations.fast.answered,
         "errors": operations.errors,
         "last_publish_error": commands.last_error,
     }

@@ -25,6 +25,10 @@ from mstfs.view.view import View
 log = logging.getLogger("mstfs")
 
 
+def _nothing() -> None:
+    """What there is to do before a change where nobody else answers the kernel."""
+
+
 class Commands:
     """Runs commands against one view. `signer` None publishes unsigned commits."""
 
@@ -36,6 +40,7 @@ class Commands:
         self.lock = trio.Lock()
         self.last_error: str | None = None
         self.held = False
+        self.before_change: Callable[[], None] = _nothing
         self.by_name: dict[str, Callable[..., Any]] = {
             "publish": self.publish,
             "revert": self.revert,
@@ -84,6 +89,7 @@ class Commands:
         finally:
             workspace.planning = False
         # Atomic from here to `published`: no await, so that no request sees half of it.
+        self.before_change()
         changes.pin_verbatim(self.view, (edit.key for edit in batch[0]))
         event, keys = record_plan(workspace, plan, message=message)
         changes.published(self.view, keys)
@@ -109,6 +115,7 @@ class Commands:
     async def revert(self, paths: list[str]) -> dict[str, Any]:
         """Drop what is staged or drafted at and below these paths of the mount."""
         async with self.lock:
+            self.before_change()
             reverted = revert(self.view, [path.encode("utf-8", "surrogateescape") for path in paths])
         await kernel_cache.tell(self.view.stale)
         return {"reverted": [path.decode("utf-8", "backslashreplace") for path in reverted]}
@@ -124,6 +131,7 @@ class Commands:
             found = await trio.to_thread.run_sync(workspace.tree.diff, old.data, target)
             if workspace.read_only:
                 raise Refused("the mount is read only")
+            self.before_change()
             changes.before_switch(self.view, found.changes)
             event = checkout(workspace, wanted, force=force)
             changes.switched(self.view, found.changes)

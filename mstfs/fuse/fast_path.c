@@ -1,24 +1,180 @@
-/* Lets pyfuse3 serve a mount whose files are never opened.
+/* Answers the commonest requests of the kernel without Python, and lets pyfuse3 serve files that are never opened.
  *
- * After ENOSYS to OPEN and OPENDIR the kernel sends neither again, nor RELEASE, and its requests carry the
- * handle 0. pyfuse3 hands its handlers the handle alone, so they could not know the file. This object, loaded
- * with RTLD_GLOBAL before pyfuse3 is imported, stands before libfuse's fuse_session_new: it wraps the handlers
- * so that handle 0 becomes the inode's number. With real handles it changes nothing.
+ * This object is loaded with RTLD_GLOBAL before pyfuse3 is imported, so that pyfuse3 finds three functions of
+ * libfuse here first. Each calls the real one:
  *
- * It needs no Python and no libfuse at link time. Where pyfuse3 calls another function (libfuse 3.17 and later
- * rename it), `mstfs_inode_handles` stays 0, and mounts go on with OPEN requests.
+ * fuse_session_new wraps the handlers. After ENOSYS to OPEN and OPENDIR the kernel sends neither again, nor
+ * RELEASE, and its requests carry the handle 0; pyfuse3 hands its handlers the handle alone, so they could not know
+ * the file. The wrapped ones put the inode's number where the handle is 0.
+ *
+ * fuse_session_receive_buf looks at what came. Some requests are answered here, and the next one is awaited for a
+ * moment; everything else goes the usual way:
+ *   READ of a file whose contents were offered by `mstfs_offer`;
+ *   OPEN, for reading only, of a file that was offered, its RELEASE, and FLUSH of such a handle;
+ *   GETXATTR of names that no file here has (security.*, system.*), which the kernel asks for at each write.
+ * Whoever changes anything calls `mstfs_stand_down` before: then nothing is offered any more, and who has what open
+ * is told. So what is answered here is always what Python would have answered.
+ *
+ * The interpreter's lock is let go while requests are answered here. It needs no headers of Python, and no libfuse
+ * at link time. Where pyfuse3 calls another function (libfuse 3.17 and later rename fuse_session_new),
+ * `mstfs_fast_path` stays 0, and mounts work with more requests, all answered by Python.
  */
 #define FUSE_USE_VERSION 32
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #undef fuse_session_new
 
-int mstfs_inode_handles = 0;
+#define READER (1ull << 63)      /* as in mstfs/fuse/operations.py */
+#define AWAIT_NS 60000           /* how long the next request is awaited here */
+#define STREAK_NS 4000000        /* how long others may have to wait for us */
+#define SLOTS_MIN 1024
+
+extern void *PyEval_SaveThread(void);
+extern void PyEval_RestoreThread(void *);
+
+int mstfs_fast_path = 0;
+uint64_t mstfs_answered = 0;     /* requests that were answered here */
 
 static struct fuse_lowlevel_ops theirs;
+static int answering = 0;        /* the request that is being processed is answered here */
+static int opens_here = 0;       /* files are opened, and that may happen here */
+
+static int (*real_receive)(struct fuse_session *, struct fuse_buf *);
+static void (*real_process)(struct fuse_session *, const struct fuse_buf *);
+static int (*real_fd)(struct fuse_session *);
+static int (*reply_buf)(fuse_req_t, const char *, size_t);
+static int (*reply_err)(fuse_req_t, int);
+static int (*reply_open)(fuse_req_t, const struct fuse_file_info *);
+
+/* --- files that were offered: a hash table with linear probing ------------------------------------ */
+
+struct file {
+    uint64_t ino;                /* 0: free */
+    char *data;                  /* NULL once the kernel has it */
+    uint32_t size;
+    uint32_t readers;            /* handles that were opened here */
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct file *files = NULL;
+static size_t slots = 0, used = 0, held = 0;
+
+static size_t slot_of(uint64_t ino)
+{
+    return (ino * 0x9E3779B97F4A7C15ull) >> 17 & (slots - 1);
+}
+
+static struct file *find(uint64_t ino)
+{
+    if (!slots)
+        return NULL;
+    for (size_t at = slot_of(ino); files[at].ino; at = (at + 1) & (slots - 1))
+        if (files[at].ino == ino)
+            return &files[at];
+    return NULL;
+}
+
+static int grow(size_t wanted)
+{
+    struct file *old = files, *made = calloc(wanted, sizeof(*made));
+    size_t count = slots;
+
+    if (!made)
+        return 0;
+    files = made;
+    slots = wanted;
+    for (size_t index = 0; index < count; index++) {
+        if (!old[index].ino)
+            continue;
+        size_t at = slot_of(old[index].ino);
+        while (files[at].ino)
+            at = (at + 1) & (slots - 1);
+        files[at] = old[index];
+    }
+    free(old);
+    return 1;
+}
+
+/* Offer the contents of a file. Returns the bytes that are held now, or 0 if it could not be taken. */
+size_t mstfs_offer(uint64_t ino, const char *data, uint32_t size)
+{
+    size_t answer = 0;
+
+    pthread_mutex_lock(&lock);
+    struct file *file = find(ino);
+    if (!file && (2 * (used + 1) <= slots || grow(slots ? 2 * slots : SLOTS_MIN))) {
+        size_t at = slot_of(ino);
+        while (files[at].ino)
+            at = (at + 1) & (slots - 1);
+        file = &files[at];
+        file->ino = ino;
+        used++;
+    }
+    char *copy = file ? malloc(size ? size : 1) : NULL;
+    if (copy) {
+        memcpy(copy, data, size);
+        if (file->data) {
+            held -= file->size;
+            free(file->data);
+        }
+        file->data = copy;
+        file->size = size;
+        held += size;
+        answer = held + 1;
+    }
+    pthread_mutex_unlock(&lock);
+    return answer;
+}
+
+/* How many files are offered or were. */
+size_t mstfs_offered(void)
+{
+    return used;
+}
+
+/* Offer nothing any more. Gives the inodes that are open here and how often, at most `most` of them, and forgets
+ * that they are; returns their number, which is `most` where there may be more. */
+int mstfs_stand_down(uint64_t *inodes, uint32_t *counts, int most)
+{
+    int found = 0;
+
+    pthread_mutex_lock(&lock);
+    for (size_t index = 0; index < slots && found < most; index++) {
+        if (!files[index].readers)
+            continue;
+        inodes[found] = files[index].ino;
+        counts[found++] = files[index].readers;
+        files[index].readers = 0;
+    }
+    if (found < most) {
+        for (size_t index = 0; index < slots; index++)
+            free(files[index].data);
+        free(files);
+        files = NULL;
+        slots = used = held = 0;
+    }
+    pthread_mutex_unlock(&lock);
+    return found;
+}
+
+/* From now on files are opened, and OPEN of what was offered is answered here. */
+void mstfs_open_here(void)
+{
+    opens_here = 1;
+}
+
+/* --- handlers ------------------------------------------------------------------------------------- */
 
 #define OWN_HANDLE(fi, ino)               \
     struct fuse_file_info own = *(fi);    \
@@ -27,14 +183,69 @@ static struct fuse_lowlevel_ops theirs;
 
 static void own_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
+    if (answering) {
+        pthread_mutex_lock(&lock);
+        struct file *file = find(ino);
+        size_t end = file->size, from = (size_t)off < end ? (size_t)off : end;
+        size_t count = end - from < size ? end - from : size;
+        reply_buf(req, file->data + from, count);
+        if (from + count == end) {
+            /* The kernel keeps it from now on. */
+            held -= end;
+            free(file->data);
+            file->data = NULL;
+        }
+        pthread_mutex_unlock(&lock);
+        return;
+    }
     OWN_HANDLE(fi, ino);
     theirs.read(req, ino, size, off, &own);
 }
 
+static void own_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    if (answering) {
+        fi->fh = ino | READER;
+        fi->keep_cache = 1;
+        if (reply_open(req, fi) == 0) {
+            pthread_mutex_lock(&lock);
+            find(ino)->readers++;
+            pthread_mutex_unlock(&lock);
+        }
+        return;
+    }
+    theirs.open(req, ino, fi);
+}
+
+static void own_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    if (answering) {
+        pthread_mutex_lock(&lock);
+        find(ino)->readers--;
+        pthread_mutex_unlock(&lock);
+        reply_err(req, 0);
+        return;
+    }
+    theirs.release(req, ino, fi);
+}
+
 static void own_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+    if (answering) {
+        reply_err(req, 0);
+        return;
+    }
     OWN_HANDLE(fi, ino);
     theirs.flush(req, ino, &own);
+}
+
+static void own_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+    if (answering) {
+        reply_err(req, ENODATA);
+        return;
+    }
+    theirs.getxattr(req, ino, name, size);
 }
 
 static void own_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
@@ -55,6 +266,98 @@ static void own_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t o
     theirs.readdirplus(req, ino, size, off, &own);
 }
 
+static void own_init(void *userdata, struct fuse_conn_info *conn)
+{
+    if (theirs.init)
+        theirs.init(userdata, conn);
+    /* A request is looked at before it is processed, and two system calls for each are one too many. */
+    conn->want &= ~FUSE_CAP_SPLICE_READ;
+}
+
+/* --- the session ---------------------------------------------------------------------------------- */
+
+/* Whether a request is answered here. */
+static int is_ours(const struct fuse_buf *buf)
+{
+    const struct fuse_in_header *head = buf->mem;
+    const void *argument = head + 1;
+
+    if ((buf->flags & FUSE_BUF_IS_FD) || buf->size < sizeof(*head) + 8)
+        return 0;
+    if (head->opcode == FUSE_FLUSH)
+        return ((const struct fuse_flush_in *)argument)->fh == (head->nodeid | READER);
+    if (head->opcode == FUSE_GETXATTR) {
+        const char *name = (const char *)((const struct fuse_getxattr_in *)argument + 1);
+        return buf->size > sizeof(*head) + sizeof(struct fuse_getxattr_in) + 10
+            && (!strncmp(name, "security.", 9) || !strncmp(name, "system.", 7));
+    }
+    if (head->opcode != FUSE_READ && head->opcode != FUSE_OPEN && head->opcode != FUSE_RELEASE)
+        return 0;
+    pthread_mutex_lock(&lock);
+    const struct file *file = find(head->nodeid);
+    int answer = 0;
+    if (file && head->opcode == FUSE_READ) {
+        uint64_t handle = ((const struct fuse_read_in *)argument)->fh;
+        answer = file->data && (!handle || handle == (head->nodeid | READER));
+    } else if (file && head->opcode == FUSE_OPEN) {
+        uint32_t flags = ((const struct fuse_open_in *)argument)->flags;
+        answer = opens_here && (flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC);
+    } else if (file) {
+        answer = file->readers && ((const struct fuse_release_in *)argument)->fh == (head->nodeid | READER);
+    }
+    pthread_mutex_unlock(&lock);
+    return answer;
+}
+
+static int64_t now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000ll + time.tv_nsec;
+}
+
+int fuse_session_receive_buf(struct fuse_session *se, struct fuse_buf *buf)
+{
+    int result;
+
+    if (!real_receive)
+        real_receive = dlsym(dlopen("libfuse3.so.3", RTLD_LAZY), "fuse_session_receive_buf");
+    result = real_receive(se, buf);
+    if (!mstfs_fast_path || result <= 0 || !is_ours(buf))
+        return result;
+    void *python = PyEval_SaveThread();
+    struct pollfd fd = {.fd = real_fd(se), .events = POLLIN};
+    struct timespec wait = {0, AWAIT_NS};
+    int64_t end = now() + STREAK_NS;
+    do {
+        answering = 1;
+        real_process(se, buf);
+        answering = 0;
+        mstfs_answered++;
+        /* -EINTR sends pyfuse3 back to waiting, and lets others have their turn. */
+        result = -EINTR;
+        if (now() > end || ppoll(&fd, 1, &wait, NULL) <= 0)
+            break;
+        result = real_receive(se, buf);
+    } while (result > 0 && is_ours(buf));
+    PyEval_RestoreThread(python);
+    return result;
+}
+
+static int find_real(void *libfuse)
+{
+    if (!libfuse)
+        return 0;
+    real_receive = dlsym(libfuse, "fuse_session_receive_buf");
+    real_process = dlsym(libfuse, "fuse_session_process_buf");
+    real_fd = dlsym(libfuse, "fuse_session_fd");
+    reply_buf = dlsym(libfuse, "fuse_reply_buf");
+    reply_err = dlsym(libfuse, "fuse_reply_err");
+    reply_open = dlsym(libfuse, "fuse_reply_open");
+    return real_receive && real_process && real_fd && reply_buf && reply_err && reply_open;
+}
+
 struct fuse_session *fuse_session_new(struct fuse_args *args, const struct fuse_lowlevel_ops *op, size_t op_size,
                                       void *userdata)
 {
@@ -64,15 +367,19 @@ struct fuse_session *fuse_session_new(struct fuse_args *args, const struct fuse_
     real = libfuse ? dlsym(libfuse, "fuse_session_new") : NULL;
     if (!real)
         return NULL;
-    if (op_size != sizeof(theirs))
+    if (op_size != sizeof(theirs) || !find_real(libfuse))
         return real(args, op, op_size, userdata);
     theirs = *op;
     struct fuse_lowlevel_ops own = theirs;
+    own.init = own_init;
     own.read = theirs.read ? own_read : NULL;
+    own.open = theirs.open ? own_open : NULL;
+    own.release = theirs.release ? own_release : NULL;
     own.flush = theirs.flush ? own_flush : NULL;
+    own.getxattr = theirs.getxattr ? own_getxattr : NULL;
     own.fsync = theirs.fsync ? own_fsync : NULL;
     own.fsyncdir = theirs.fsyncdir ? own_fsyncdir : NULL;
     own.readdirplus = theirs.readdirplus ? own_readdirplus : NULL;
-    mstfs_inode_handles = 1;
+    mstfs_fast_path = 1;
     return real(args, &own, sizeof(own), userdata);
 }

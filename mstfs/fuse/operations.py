@@ -21,6 +21,8 @@ from mstfs.fuse import kernel_cache
 from mstfs.fuse.attributes import EntryMaker
 from mstfs.fuse.commands import Commands
 from mstfs.fuse.errnos import errno_of
+from mstfs.fuse.fast_path import FastPath
+from mstfs.fuse.read_ahead import ReadAhead
 from mstfs.limits import NAME_BYTES
 from mstfs.view.inodes import ROOT, Inode
 from mstfs.view.names import in_control
@@ -90,8 +92,24 @@ class Operations(pyfuse3.Operations):
         self.next_handle = 1
         self.version = 0
         self.handles_are_inodes = False
+        self.fast = FastPath(active=False)
+        self.ahead = ReadAhead(view, self.fast)
+        commands.before_change = self.stand_down
         self.kept_listings: OrderedDict[int, Listing] = OrderedDict()
         self.errors = 0
+
+    def go_fast(self, fast: FastPath) -> None:
+        """Let what `fast` can do be done without Python; call it between `pyfuse3.init` and `main`."""
+        self.fast = fast
+        self.ahead = ReadAhead(self.view, fast)
+        if not fast.active:
+            return
+        if self.view.workspace.read_only:
+            # What is only read needs no OPEN and no RELEASE: nobody counts who has it open.
+            self.handles_are_inodes = True
+            self.view.unreadable_size = 1
+        else:
+            fast.open_here()
 
     # --- helpers ------------------------------------------------------------------------------
 
@@ -119,8 +137,19 @@ class Operations(pyfuse3.Operations):
         return FileHandleT(handle)
 
     def changed(self) -> None:
-        """Something in the namespace changed: listings that are under way look at each name again."""
+        """Something in the namespace changes: listings that are under way look at each name again."""
         self.version += 1
+        self.stand_down()
+
+    def stand_down(self) -> None:
+        """Before anything changes: nothing is answered without Python any more, and all opens are counted."""
+        if self.fast.idle:
+            return
+        for number, count in self.fast.stand_down():
+            inode = self.view.inodes.by_number.get(number)
+            if inode is not None:
+                inode.opens += count
+        self.ahead.begin_again()
 
     # --- look-up and attributes ---------------------------------------------------------------
 
@@ -155,6 +184,7 @@ class Operations(pyfuse3.Operations):
         fh: FileHandleT | None,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
+        self.stand_down()
         target = self.inode(inode)
         node = self.view.node(target)
         if self.view.workspace.read_only and not isinstance(node, Command):
@@ -396,6 +426,8 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.ENOSYS)
         target = self.inode(inode)
         write = flags & os.O_ACCMODE != os.O_RDONLY
+        if write or flags & os.O_TRUNC:
+            self.stand_down()
         self.writer.open(target, write=write, truncate=bool(flags & os.O_TRUNC))
         node = target.node
         if isinstance(node, Control) and not node.fixed:
@@ -405,6 +437,8 @@ class Operations(pyfuse3.Operations):
             return FileInfo(fh=handle, direct_io=True, keep_cache=False)
         if isinstance(node, Command):
             return FileInfo(fh=FileHandleT(inode), direct_io=True, keep_cache=False)
+        if not write:
+            self.ahead.missed(target)
         return FileInfo(fh=FileHandleT(inode if write else inode | READER), keep_cache=True)
 
     @answered
@@ -413,10 +447,14 @@ class Operations(pyfuse3.Operations):
         if snapshot is not None:
             assert isinstance(snapshot, bytes)
             return snapshot[off : off + size]
-        return self.view.read(self.inode(fh & ~READER), off, size)
+        inode = self.inode(fh & ~READER)
+        if self.handles_are_inodes and off == 0:
+            self.ahead.missed(inode)
+        return self.view.read(inode, off, size)
 
     @answered
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        self.stand_down()
         return self.writer.write(self.inode(fh), off, buf)
 
     @answered

@@ -26,7 +26,7 @@ def test_writable_mounts_are_asked(car: Path) -> None:
 def test_without_the_wrapper_everything_reads_the_same(car: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Mount(car, "--read-only") as mount:
         expected = files_below(mount.path)
-    monkeypatch.setenv("MSTFS_INODE_HANDLES", "0")
+    monkeypatch.setenv("MSTFS_FAST_PATH", "0")
     with Mount(car, "--read-only") as mount:
         assert mount.status()["open_requests"] is True
         assert files_below(mount.path) == expected

@@ -1,6 +1,6 @@
 /* Answers the commonest requests of the kernel without Python, and lets pyfuse3 serve files that are never opened.
  *
- * This object is loaded with RTLD_GLOBAL before pyfuse3 is imported, so that pyfuse3 finds three functions of
+ * This object is loaded with RTLD_GLOBAL before pyfuse3 is imported, so that pyfuse3 finds some functions of
  * libfuse here first. Each calls the real one:
  *
  * fuse_session_new wraps the handlers. After ENOSYS to OPEN and OPENDIR the kernel sends neither again, nor
@@ -14,6 +14,9 @@
  *   GETXATTR of names that no file here has (security.*, system.*), which the kernel asks for at each write.
  * Whoever changes anything calls `mstfs_stand_down` before: then nothing is offered any more, and who has what open
  * is told. So what is answered here is always what Python would have answered.
+ *
+ * fuse_reply_open lets the kernel keep the listings of folders, which pyfuse3 has no word for. Handles below 2^32
+ * are those of folders, or of snapshots that are read past the cache (mstfs/fuse/operations.py).
  *
  * The interpreter's lock is let go while requests are answered here. It needs no headers of Python, and no libfuse
  * at link time. Where pyfuse3 calls another function (libfuse 3.17 and later rename fuse_session_new),
@@ -272,6 +275,19 @@ static void own_init(void *userdata, struct fuse_conn_info *conn)
         theirs.init(userdata, conn);
     /* A request is looked at before it is processed, and two system calls for each are one too many. */
     conn->want &= ~FUSE_CAP_SPLICE_READ;
+}
+
+int fuse_reply_open(fuse_req_t req, const struct fuse_file_info *fi)
+{
+    struct fuse_file_info own = *fi;
+
+    if (!reply_open)
+        reply_open = dlsym(dlopen("libfuse3.so.3", RTLD_LAZY), "fuse_reply_open");
+    if (own.fh < 1ull << 32 && !own.direct_io) {
+        own.cache_readdir = 1;
+        own.keep_cache = 1;
+    }
+    return reply_open(req, &own);
 }
 
 /* --- the session ---------------------------------------------------------------------------------- */

@@ -19,7 +19,7 @@ _MOST = 256
 
 
 def load() -> None:
-    """Put the functions before libfuse's. Does nothing where they were not built, or with MSTFS_FAST_PATH=0."""
+    """Put our functions before libfuse's. Nothing happens if they were not built, or MSTFS_FAST_PATH is 0."""
     global _loaded
     if _loaded is not None or os.environ.get("MSTFS_FAST_PATH") == "0":
         return

@@ -20,6 +20,8 @@ async def tell(stale: Stale) -> None:
     if not stale:
         return
     inodes, entries = stale.take()
+    # The kernel keeps listings too.
+    inodes |= {parent for parent, _ in entries}
     await trio.to_thread.run_sync(_send, inodes, entries)
 
 

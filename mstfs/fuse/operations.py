@@ -9,7 +9,6 @@ import functools
 import logging
 import os
 import stat
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -22,11 +21,12 @@ from mstfs.fuse.attributes import EntryMaker
 from mstfs.fuse.commands import Commands
 from mstfs.fuse.errnos import errno_of
 from mstfs.fuse.fast_path import FastPath
+from mstfs.fuse.listings import Listing, Listings
 from mstfs.fuse.read_ahead import ReadAhead
 from mstfs.limits import NAME_BYTES
 from mstfs.view.inodes import ROOT, Inode
 from mstfs.view.names import in_control
-from mstfs.view.nodes import Command, Control, Node
+from mstfs.view.nodes import Command, Control
 from mstfs.view.rename import Renamer
 from mstfs.view.view import View, join_path
 from mstfs.view.writer import Writer
@@ -61,20 +61,6 @@ def answered(handler: Handler) -> Handler:
     return guarded  # type: ignore[return-value]
 
 
-KEPT_LISTINGS = 4
-"""Listings that are remembered where folders are never opened."""
-
-
-class Listing:
-    """An open folder: a snapshot of its names, taken when it is read from the start."""
-
-    def __init__(self, inode: Inode) -> None:
-        self.inode = inode
-        self.path = inode.path
-        self.entries: list[tuple[bytes, Node | None]] = []
-        self.version = -1
-
-
 class Operations(pyfuse3.Operations):
     """The handlers of one mount."""
 
@@ -90,12 +76,11 @@ class Operations(pyfuse3.Operations):
         self.entries = EntryMaker(os.getuid(), os.getgid())
         self.handles: dict[int, Listing | bytes] = {}
         self.next_handle = 1
-        self.version = 0
         self.handles_are_inodes = False
         self.fast = FastPath(active=False)
         self.ahead = ReadAhead(view, self.fast)
-        commands.before_change = self.stand_down
-        self.kept_listings: OrderedDict[int, Listing] = OrderedDict()
+        commands.before_change = self.changed
+        self.listings = Listings(view)
         self.errors = 0
 
     def go_fast(self, fast: FastPath) -> None:
@@ -137,8 +122,8 @@ class Operations(pyfuse3.Operations):
         return FileHandleT(handle)
 
     def changed(self) -> None:
-        """Something in the namespace changes: listings that are under way look at each name again."""
-        self.version += 1
+        """Something in the namespace is about to change."""
+        self.listings.change()
         self.stand_down()
 
     def stand_down(self) -> None:
@@ -271,17 +256,14 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> FileHandleT:
         if self.handles_are_inodes:
             raise FUSEError(errno.ENOSYS)
-        return self.new_handle(Listing(self.inode(inode)))
+        return self.new_handle(self.listings.open(self.inode(inode)))
 
     @answered
     async def readdir(self, fh: FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        listing = self.handles[fh] if fh in self.handles else self._kept_listing(fh)
+        listing = self.handles[fh] if fh in self.handles else self.listings.of_unopened(self.inode(fh))
         assert isinstance(listing, Listing)
         if start_id == 0 or listing.version < 0:
-            path = listing.inode.path
-            listing.path = path
-            listing.entries = list(self.view.children(path)) if path is not None else []
-            listing.version = self.version
+            self.listings.read(listing)
         index = start_id
         while index < 2:
             name = b"." if index == 0 else b".."
@@ -289,18 +271,21 @@ class Operations(pyfuse3.Operations):
                 return
             index += 1
         if index - 2 >= len(listing.entries):
-            listing.entries, listing.version = [], -1
+            self.listings.finished(listing)
             return
         view, entries, make = self.view, listing.entries, self.entries.make
         folder = listing.path
         assert folder is not None or not entries
         while index - 2 < len(entries):
-            name, node = entries[index - 2]
+            entry = entries[index - 2]
             index += 1
+            if entry is None:
+                continue
+            name, node = entry
             path = join_path(folder or b"", name)
             inode = view.inodes.get(path)
             if inode is None or inode.node is None:
-                if node is None or listing.version != self.version:
+                if node is None or listing.version != self.listings.version:
                     node = view.resolve(path)
                 if node is None:
                     continue  # The name went away while the listing was read.
@@ -309,17 +294,6 @@ class Operations(pyfuse3.Operations):
                 view.inodes.drop_if_unused(inode)
                 return
             inode.lookups += 1
-
-    def _kept_listing(self, number: int) -> Listing:
-        """The listing of a folder that was never opened: it stays until others push it out."""
-        listing = self.kept_listings.get(number)
-        if listing is None:
-            listing = self.kept_listings[number] = Listing(self.inode(number))
-            if len(self.kept_listings) > KEPT_LISTINGS:
-                self.kept_listings.popitem(last=False)
-        else:
-            self.kept_listings.move_to_end(number)
-        return listing
 
     def _dot(self, listing: Listing, index: int) -> pyfuse3.EntryAttributes:
         inode = listing.inode
@@ -330,7 +304,9 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def releasedir(self, fh: FileHandleT) -> None:
-        self.handles.pop(fh, None)
+        listing = self.handles.pop(fh, None)
+        if isinstance(listing, Listing):
+            self.listings.close(listing)
 
     @answered
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:

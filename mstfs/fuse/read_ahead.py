@@ -1,8 +1,8 @@
-"""Reading ahead: who reads one small file after the other of a folder gets the next ones without asking Python.
+"""Reading ahead: who reads one small file after the other gets the next ones without asking Python.
 
 The first miss in a folder does nothing. With each further one more of the files that follow are rendered and
-offered to the fast path, and once the end of the folder was reached, those before. So a reader that goes in the
-order of the listing misses rarely, and so does one that goes in any other order but takes them all.
+offered to the fast path, and once the end of the folder was reached, those before. So a reader that goes in
+the order of the listing misses rarely, and so does one that goes in any other order but takes them all.
 """
 
 from collections import OrderedDict

@@ -1,0 +1,154 @@
+"""What is answered without Python is what Python would have answered, whatever changes meanwhile."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from mount.mounting import Mount, files_below, records_of
+from mstfs.repo.sample import make_sample
+
+POSTS = "app.bsky.feed.post"
+
+
+@pytest.fixture(scope="module")
+def large_car(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CAR with so many records that readers are read ahead."""
+    path = tmp_path_factory.mktemp("large") / "large.car"
+    make_sample(path, 6000, 7)
+    return path
+
+
+def answered(mount: Mount) -> int:
+    count: int = mount.status()["answered_without_python"]
+    return count
+
+
+def posts(mount: Mount) -> list[str]:
+    return sorted(os.listdir(mount / POSTS))
+
+
+@pytest.mark.parametrize("options", [(), ("--read-only",)])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_reading_everything(large_car: Path, tmp_path: Path, options: tuple[str], backwards: bool) -> None:
+    expected = sorted(records_of(large_car).values())
+    with Mount(large_car, *options, "--overlay" if not options else "--log-file", tmp_path / "x") as mount:
+        files = sorted((path for path in mount.path.rglob("*.json")), reverse=backwards)
+        assert sorted(path.read_bytes() for path in files) == expected
+        assert answered(mount) > len(files) // 2
+
+
+def test_who_has_a_file_open_is_counted(car: Path) -> None:
+    """Files that were opened without Python keep what they said when their names go to others."""
+    with Mount(car) as mount:
+        names = posts(mount)
+        before = {name: (mount / POSTS / name).read_bytes() for name in names}
+        count = answered(mount)
+        held = {name: os.open(mount / POSTS / name, os.O_RDONLY) for name in names}
+        assert answered(mount) > count, "these opens were not answered without Python"
+        first, second, third, fourth = names[-4:]
+        os.unlink(mount / POSTS / first)
+        os.rename(mount / POSTS / second, mount / POSTS / third)
+        (mount / "new.tmp").write_bytes(before[fourth].replace(b'"text": "', b'"text": "new '))
+        os.rename(mount / "new.tmp", mount / POSTS / fourth)
+        mount.sync()
+        for name, number in held.items():
+            assert os.pread(number, 1 << 20, 0) == before[name], name
+            os.close(number)
+        assert (mount / POSTS / third).read_bytes() == before[second]
+        assert b'"text": "new ' in (mount / POSTS / fourth).read_bytes()
+        assert not (mount / POSTS / first).exists()
+        # All are closed, and counted so: what was unlinked is let go of, and the mount ends well.
+        assert {name: (mount / POSTS / name).read_bytes() for name in posts(mount)} == {
+            name: (before | {third: before[second]})[name]
+            if name != fourth
+            else (mount / POSTS / name).read_bytes()
+            for name in names
+            if name not in (first, second)
+        }
+
+
+def test_readers_see_old_or_new_and_nothing_between(car: Path) -> None:
+    """Readers in a loop over names that are replaced, edited in place and published."""
+    with Mount(car) as mount:
+        names = posts(mount)[:20]
+        texts = {name: (mount / POSTS / name).read_bytes() for name in names}
+        allowed = {name: {texts[name]} for name in names}
+        stop = threading.Event()
+        wrong: list[str] = []
+
+        def read() -> None:
+            while not stop.is_set():
+                for name in names:
+                    data = (mount / POSTS / name).read_bytes()
+                    if data not in allowed[name]:
+                        wrong.append(f"{name}: {data!r}")
+
+        readers = [threading.Thread(target=read) for _ in range(2)]
+        for reader in readers:
+            reader.start()
+        try:
+            for turn in range(6):
+                for name in names:
+                    new = texts[name].replace(b'"text": "', b'"text": "%d ' % turn)
+                    assert new != texts[name]
+                    allowed[name].add(new)
+                    (mount / "new.tmp").write_bytes(new)
+                    os.rename(mount / "new.tmp", mount / POSTS / name)
+                    assert (mount / POSTS / name).read_bytes() == new
+                if turn % 2:
+                    mount.sync()
+        finally:
+            stop.set()
+            for reader in readers:
+                reader.join()
+        assert not wrong, wrong[0]
+
+
+def test_an_offer_is_taken_back_by_a_change(car: Path) -> None:
+    """Neighbours were offered, and then changed by each way that there is: the next look shows the truth."""
+    with Mount(car) as mount:
+        names = posts(mount)
+        old = files_below(mount / POSTS)
+        mount.sync()
+        for name in names[:4]:
+            (mount / POSTS / name).read_bytes()
+        target = names[-1]
+        changed = old[target].replace(b'"text": "', b'"text": "changed ')
+        (mount / POSTS / target).write_bytes(changed)
+        assert (mount / POSTS / target).read_bytes() == changed
+        assert (mount / POSTS / target).stat().st_size == len(changed)
+        mount.mstfs("revert", mount / POSTS / target)
+        assert (mount / POSTS / target).read_bytes() == old[target]
+        (mount / POSTS / target).unlink()
+        mount.sync()
+        assert target not in posts(mount)
+        mount.mstfs("checkout", mount.path, "1")
+        assert files_below(mount / POSTS) == old
+
+
+def test_a_listing_survives_what_happens_meanwhile(large_car: Path, tmp_path: Path) -> None:
+    """Every name that stays is listed once, though others come and go and the kernel keeps listings."""
+    with Mount(large_car, "--overlay", tmp_path / "x") as mount:
+        names = posts(mount)
+        assert len(names) > 1400, "more than one call of getdents can give"
+        assert posts(mount) == names, "and again, out of the kernel's cache"
+        gone, kept = set(names[::7]), set(names) - set(names[::7])
+        for begin_again in (False, True):
+            with os.scandir(mount / POSTS) as listing:
+                seen = [next(listing).name for _ in range(5)]
+                for name in sorted(gone):
+                    if (mount / POSTS / name).exists():
+                        (mount / POSTS / name).unlink()
+                        (mount / POSTS / f"{name}.tmp").touch()
+                if begin_again:
+                    assert set(posts(mount)) >= kept
+                seen += [entry.name for entry in listing]
+            assert len(seen) == len(set(seen))
+            assert kept <= set(seen)
+            assert set(posts(mount)) == kept | {f"{name}.tmp" for name in gone}
+            mount.mstfs("revert", mount.path)
+            for name in gone:
+                (mount / POSTS / f"{name}.tmp").unlink()
+            assert posts(mount) == names

@@ -73,6 +73,18 @@ def encode(value: object) -> bytes:
     return data
 
 
+def encode_foreign(value: object) -> bytes:
+    """Like `encode`, for a value from elsewhere: one that holds itself would keep the encoder for ever."""
+    stack = [(value, 1)]
+    while stack:
+        item, depth = stack.pop()
+        if depth > NESTING:
+            raise CborError(f"lists and maps nest deeper than {NESTING} levels, or hold themselves")
+        members = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+        stack.extend([(child, depth + 1) for child in members if isinstance(child, dict | list)])
+    return encode(value)
+
+
 def decode_node(data: bytes) -> Any:
     """The value of a tree node, as fast as can be. CborError if it cannot be read.
 

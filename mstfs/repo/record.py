@@ -13,19 +13,13 @@ from typing import Any
 import orjson
 
 from mstfs.codec import cid as cids
-from mstfs.codec import dag_cbor
+from mstfs.codec import dag_cbor, json_text
 from mstfs.codec.cid import Link
 from mstfs.errors import CborError, CidError, LimitExceeded, RecordError
-from mstfs.limits import NESTING, RECORD_BYTES
+from mstfs.limits import RECORD_BYTES
 from mstfs.repo import record_rules, record_text
 from mstfs.repo.record_rules import INT_MIN
 from mstfs.tree.defect import Defect
-
-_INDENTED = orjson.OPT_INDENT_2
-_PLAIN = 0
-_CONTAINERS = frozenset((dict, list))
-_SMALL_BYTES = 16 << 10
-_INDENT_BYTES = 32 << 20
 
 # How a link of version 0 begins: tag 42, 35 bytes, no multibase, sha2-256.
 _LINK_V0 = b"\xd8\x2a\x58\x23\x00\x12\x20"
@@ -51,32 +45,10 @@ def render(block: bytes) -> bytes:
         # The fast decoder spells links of version 0 with a multibase prefix, which they must not have.
         fast = _LINK_V0 not in block
         value = dag_cbor.decode_json_form(block) if fast else _json_form(dag_cbor.decode(block))
-        option = _INDENTED if len(block) <= _SMALL_BYTES else _layout(value)
-        return _text(value, option)
+        return json_text.laid_out(value, len(block))
     except (CborError, TypeError):
         # The fast decoder refuses floats and literal "$link" maps, orjson integers below 64 bits.
-        value = _json_form(dag_cbor.decode(block))
-        return _text(value, _layout(value))
-
-
-def _text(value: object, option: int) -> bytes:
-    # The sum is a new object of just the right size; orjson's own keeps the room that it grew in.
-    return orjson.dumps(value, option=option) + b"\n"
-
-
-def _layout(value: object) -> int:
-    # Whether the text may be indented: a few MB of items, 200 levels down, would become gigabytes.
-    total = 0
-    stack = [(value, 1)]
-    while stack:
-        item, depth = stack.pop()
-        if isinstance(item, dict | list):
-            total += len(item) * 2 * depth
-            if total > _INDENT_BYTES:
-                return _PLAIN
-            members = item.values() if isinstance(item, dict) else item
-            stack.extend([(child, depth + 1) for child in members if type(child) in _CONTAINERS and child])
-    return _INDENTED
+        return json_text.laid_out(_json_form(dag_cbor.decode(block)), len(block))
 
 
 def _json_form(value: object) -> Any:
@@ -109,12 +81,7 @@ def parse(text: bytes, strict: bool = False) -> bytes:
     """
     if len(text) > RECORD_BYTES:
         raise RecordError(f"the text has {len(text)} bytes, a record at most {RECORD_BYTES}")
-    try:
-        characters = text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        before = text[: error.start].decode("utf-8")
-        reason = f"byte {error.start} ({text[error.start]:#04x}) is not UTF-8"
-        raise RecordError(reason, *record_text.locate(before, len(before))) from None
+    characters = json_text.characters(text)
     block = _scan(characters)
     if block is None:
         # The slow reader says what is wrong, and where; if nothing is, its answer counts.
@@ -138,7 +105,7 @@ def _scan(text: str) -> bytes | None:
 
 def _emit(value: dict[str, Any]) -> bytes:
     try:
-        return dag_cbor.encode(value)
+        return dag_cbor.encode_foreign(value)
     except CborError as error:
         raise RecordError(f"the record cannot be written: {error}") from None
 
@@ -153,7 +120,7 @@ def _on_map(pairs: list[tuple[str, Any]]) -> object:
         ((name, item),) = pairs  # ValueError if there are more
         if type(item) is not str:
             raise ValueError(f"{name} is not a string")
-        return record_rules.link_from_text(item) if name == "$link" else record_rules.bytes_from_text(item)
+        return json_text.link_from_text(item) if name == "$link" else json_text.bytes_from_text(item, name)
     return fields
 
 
@@ -186,26 +153,11 @@ def from_value(value: Mapping[str, Any]) -> bytes:
     RecordError (without line and column) if it breaks a rule of the data model. Floats are refused, whole
     ones too, and so are classes that `dag_cbor.decode` never gives, as tuples. A missing `$type` is allowed.
     """
-    fields = dict(value)
-    _check_depth(fields)
-    block = _emit(fields)
+    block = _emit(dict(value))
     for defect in check_value(block):
         if defect.rule != "record-type-missing":
             raise RecordError(defect.message)
     return block
-
-
-def _check_depth(value: object) -> None:
-    # The encoder would follow a map that holds itself without end.
-    stack = [(value, 1)]
-    while stack:
-        item, depth = stack.pop()
-        if depth > NESTING:
-            raise RecordError(
-                f"lists and maps are nested more than {NESTING} levels deep, or hold themselves"
-            )
-        members = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-        stack.extend([(child, depth + 1) for child in members if isinstance(child, dict | list)])
 
 
 def is_faithful(block: bytes) -> bool:

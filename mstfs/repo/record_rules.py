@@ -5,15 +5,12 @@ blobs of one shape, `$link` and `$bytes` reserved. Other fields that start with 
 but a reader has to let them pass, and so do we.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mstfs.codec import cid as cids
 from mstfs.codec.cid import Link
-from mstfs.errors import CidError
 from mstfs.tree.defect import Defect
 
 INT_MIN = -(1 << 63)
@@ -28,30 +25,6 @@ class Flaw(NamedTuple):
     rule: str
     message: str
     field: str | None = None
-
-
-def link_from_text(text: str) -> Link:
-    """The link that `{"$link": text}` stands for. CidError if the text is no CID."""
-    try:
-        return Link(cids.from_base32(text))
-    except CidError:
-        # Programs write base32; a person may paste any other spelling.
-        return Link(cids.parse(text))
-
-
-def bytes_from_text(text: str) -> bytes:
-    """The bytes that `{"$bytes": text}` stands for: standard base64, with all of its padding or none.
-
-    ValueError for anything else, also for a last character with stray bits, which a cut-off text has.
-    """
-    try:
-        data = binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
-    except ValueError:
-        raise ValueError("the value of $bytes is not base64") from None
-    canonical = base64.b64encode(data).decode()
-    if text not in (canonical, canonical.rstrip("=")):
-        raise ValueError("the value of $bytes is not base64 in its canonical form")
-    return data
 
 
 def integer_from_text(text: str) -> int:

@@ -11,5 +11,7 @@ Tricky bits
     Sizes are exact and must be cheap, because a listing asks for all of them.
 
 Hacking
-    `interface` is what every kind of value can do. `records` are those of atproto repositories.
+    `interface` is what every kind of value can do. `records` are those of atproto repositories. `hamt` reads
+    those of HAMTs out of `sources` and makes them with `hamt_writer`; `cipher` encrypts them, and `detect`
+    finds out what a HAMT does not say about its values. `unixfs` are files and symbolic links.
 """

@@ -24,7 +24,10 @@ def commands() -> dict[str, argparse.ArgumentParser]:
     raise AssertionError("there are no commands")
 
 
-OWN = ("info", "ls", "cat", "log", "status", "diff", "export", "verify", "prove", "demo", "completion")
+OWN = (
+    *("info", "ls", "cat", "log", "status", "diff", "export", "convert", "import", "verify", "prove"),
+    *("demo", "completion"),
+)
 
 
 def test_all_commands_are_there() -> None:

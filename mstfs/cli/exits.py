@@ -33,6 +33,8 @@ _FAILURES = (
 
 def code_of(error: BaseException) -> int:
     """The exit code for an exception that ends a command."""
+    if isinstance(error, errors.CopyDiffers):
+        return DEFECTS
     if isinstance(error, _FAILURES):
         return FAILED
     if isinstance(error, errors.MstfsError | FileNotFoundError | IsADirectoryError | NotADirectoryError):

@@ -21,7 +21,7 @@ Mount the Merkle tree in a CAR file as a folder, edit it with the tools you have
 
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its arguments; declares only, imports nothing heavy."""
-    from mstfs.cli import archives, changes, checks, completion, demo, mounts, records
+    from mstfs.cli import archives, changes, checks, completion, demo, mounts, records, transfers
 
     parser = argparse.ArgumentParser(
         prog="mstfs",
@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mstfs {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for family in (mounts, records, changes, archives, checks, demo, completion):
+    for family in (mounts, records, changes, archives, transfers, checks, demo, completion):
         family.add(commands)
     return parser
 

@@ -41,6 +41,16 @@ class Kind:
             return f"HAMT of {self.layout.name}"
         return f"{self.layout.name}, bit width {self.layout.width}, bucket size {self.layout.bucket_size}"
 
+    @property
+    def spelled(self) -> str:
+        """The kind as `parse` reads it, with the parameters that a root does not tell."""
+        if self.name != "filecoin" or self.layout is None:
+            return self.name
+        from mstfs.tree.hamt.hashes import NAMES
+
+        layout = self.layout
+        return f"{self.name},width={layout.width},bucket={layout.bucket_size},hash={NAMES[layout.key_hash]}"
+
     def open(self, blocks: BlockReader, hash_code: int | None = None) -> Tree:
         """The tree of this kind over a block reader; `hash_code` is that of new trees' CIDs."""
         if self.layout is not None:

@@ -20,9 +20,10 @@ class ByteCache(Generic[Name]):
         """The bytes of this name, or None where they are not held."""
         data = self._by_name.get(name)
         if data is not None:
-            with self._lock:
-                if name in self._by_name:
-                    self._by_name.move_to_end(name)
+            try:
+                self._by_name.move_to_end(name)
+            except KeyError:
+                return data  # Another thread has just let go of it.
         return data
 
     def put(self, name: Name, data: bytes) -> None:

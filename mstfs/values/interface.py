@@ -54,6 +54,9 @@ class Values(Protocol):
     suffix: bytes
     """What the names of files end in, e.g. `.json`; empty where names are keys."""
 
+    carries_attributes: bool = False
+    """Whether values can say more of their files than their bytes: `attributes` is for these alone."""
+
     def kind(self, key: bytes, cid: bytes) -> ValueKind:
         """Whether the file is a record's text, a blob, or a symbolic link."""
         ...

@@ -37,6 +37,7 @@ class UnixfsValues(Values):
     """
 
     suffix = b""
+    carries_attributes = True
 
     def __init__(self, tree: UnixfsTree, options: ValueOptions) -> None:
         self.tree = tree

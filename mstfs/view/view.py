@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from mstfs.codec import cid as cids
-from mstfs.errors import MstfsError
+from mstfs.errors import MstfsError, SyntaxRuleError
 from mstfs.limits import RECORD_BYTES
 from mstfs.repo import tid
 from mstfs.staging.files import CHUNK_BYTES
@@ -17,6 +17,7 @@ from mstfs.view.control import ControlFolder
 from mstfs.view.inodes import Inode, InodeTable, Pinned
 from mstfs.view.kinds import key_rule, names_of, namespace_of
 from mstfs.view.names import CONTROL, ITSELF, Path, in_control
+from mstfs.view.namespace import KeyNamespace
 from mstfs.view.nodes import Attributes, Command, Control, Folder, Leaf, Node, Pending, Stored
 
 log = logging.getLogger("mstfs")
@@ -133,7 +134,8 @@ class View:
     def resolve(self, path: bytes) -> Node | None:
         """What the path names, or None. Raises BlockError where the way to it cannot be read."""
         if path == b"":
-            return Folder()
+            top = self.namespace.find(())
+            return Folder(cid=top.cid if top is not None else None)
         if in_control(path):
             if path in self.pending:
                 return Command()
@@ -246,6 +248,27 @@ class View:
             return self.read_stored(node, offset, length)
         return self.contents(node)[offset : offset + length]
 
+    def siblings(
+        self, folder: bytes, after: bytes, limit: int
+    ) -> tuple[list[tuple[Inode, Leaf]], bytes | None]:
+        """Of the next `limit` keys in a folder, the files that the kernel knows and that nobody has changed.
+
+        Also gives the last of these keys, None where there is no further one.
+        """
+        if not isinstance(self.namespace, KeyNamespace):
+            return [], None
+        prefix = self.names.prefix_of(split_path(folder))
+        page = self.workspace.staged.page(prefix, after or None, limit, self._unreadable)
+        found = []
+        for key, cid in page:
+            inode = self.inodes.get(b"/".join(self.names.path_of(key)))
+            if inode is None or inode.buffer is not None or inode.pinned is not None or inode.outdated:
+                continue
+            node = inode.node
+            if isinstance(node, Leaf) and node.cid == cid and not node.verbatim and not inode.diverged:
+                found.append((inode, node))
+        return found, page[-1].key if len(page) == limit else None
+
     def read_stored(self, node: Stored, offset: int, length: int) -> bytes:
         """A range of a file of the overlay."""
         file = node.file
@@ -290,6 +313,15 @@ class View:
     def attributes(self, inode: Inode) -> Attributes:
         """The attributes of an inode; a leaf that cannot be read has size 0, and its reading fails."""
         node = self.node(inode)
+        if isinstance(node, Leaf) and self._is_plain(inode, node):
+            # Nearly every file, and a listing asks for all of them.
+            try:
+                size = self.values.size(node.key, node.cid)
+            except MstfsError:
+                size = self.unreadable_size
+            return Attributes(
+                inode.number, "file", self.file_mode, size, self._mtime(node, NO_ATTRIBUTES), True
+            )
         if inode.reply is not None:
             return Attributes(inode.number, "file", 0o600, len(inode.reply), self.opened_ns, False)
         if node is None and inode.buffer is None and inode.pinned is None and inode.path is not None:
@@ -324,6 +356,18 @@ class View:
             mode, lasting = 0o600, False
         mtime_ns = self.opened_ns if mtime_ns is None else mtime_ns
         return Attributes(inode.number, kind, mode, size, mtime_ns, lasting)
+
+    def _is_plain(self, inode: Inode, node: Leaf) -> bool:
+        """Whether all that there is to say about a file is its size, and the time that its key says."""
+        return not (
+            node.verbatim
+            or node.fixed
+            or self.values.carries_attributes
+            or inode.buffer is not None
+            or inode.pinned is not None
+            or inode.reply is not None
+            or inode.mtime_ns is not None
+        )
 
     def _folder_attributes(self, inode: Inode, node: Folder) -> Attributes:
         path = inode.path
@@ -415,7 +459,10 @@ def _chunks(data: bytes) -> Callable[[int], bytes]:
 
 def _tid_ns(text: str | None) -> int | None:
     """The time of a TID in ns, or None where the text is none or lies outside of what `stat` can show."""
-    if text is None or len(text) != 13 or not tid.is_valid(text):
+    if text is None or len(text) != 13:
         return None
-    us, _ = tid.decode(text)
+    try:
+        us, _ = tid.decode(text)
+    except SyntaxRuleError:
+        return None
     return us * 1000 if us < 1 << 52 else None

@@ -2,7 +2,7 @@
 
 The kernel keeps listings, and names a place in one by a number: how many names came before. So while a folder
 is open its names keep their places; those that go away leave a gap, and those that come stand at the end.
-What the kernel keeps may be older than what is known here: before anything changes, all open folders are read.
+What the kernel keeps may be older than what is known here: before anything changes, open folders are read.
 """
 
 from collections import OrderedDict

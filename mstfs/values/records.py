@@ -48,7 +48,7 @@ FORMS = {form.name: form for form in (JSON, CBOR)}
 
 
 class RecordValues(Values):
-    """Each value is the CID of a record's block. Its rendering depends on that alone, and never goes stale."""
+    """Each value is the CID of a block. Its rendering depends on that alone, and never goes stale."""
 
     def __init__(self, blocks: BlockReader, options: ValueOptions) -> None:
         self.blocks_of_tree = blocks

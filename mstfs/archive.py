@@ -106,6 +106,17 @@ class Archive(MutableMapping[str, Any]):
         return encoding
 
     @property
+    def encrypted(self) -> bool | None:
+        """Whether values are encrypted; None where nothing tells: a file does not, before a key was given."""
+        if self.kind.name not in ("hamt2", "hamt3"):
+            return False
+        if getattr(self.workspace.values, "cipher", None) is not None:
+            return True
+        database = self.workspace.database
+        rows = database.execute("SELECT 1 FROM meta WHERE name = 'cipher'") if database is not None else []
+        return True if rows else None
+
+    @property
     def root(self) -> str:
         """The CID of the head, as text."""
         return cids.to_text(self.head.root)

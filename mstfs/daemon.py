@@ -276,7 +276,7 @@ def _about(settings: Settings, archive: Archive, operations: Any, commands: Any)
         "mountpoint": str(settings.mountpoint.absolute()),
         "pid": os.getpid(),
         "format": settings.values.form,
-        "tree": archive.kind.name,
+        "tree": archive.kind.spelled,
         "values": archive.encoding,
         "encrypted": settings.encryption_key is not None,
         "open_requests": not operations.handles_are_inodes,

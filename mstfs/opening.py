@@ -161,7 +161,7 @@ def _meta(database: Database | None, name: str) -> str | None:
 def why_read_only(head: Head, tree: Tree) -> str | None:
     """Why a tree can be read and not changed, in words; None where it can be changed."""
     if not head.tree.writable:
-        return f"a {head.tree.title} can be read, not changed"
+        return f"{head.tree.title}: it can be read, not changed"
     if head.tree.is_hamt:
         from mstfs.tree.hamt.tree import HamtTree
 
@@ -263,7 +263,7 @@ def _remember(database: Database, reading: Reading) -> None:
     if reading.options.encoding != "auto":
         _set_meta(database, "encoding", reading.options.encoding)
     if reading.tree is not None:
-        _set_meta(database, "tree", reading.tree.name)
+        _set_meta(database, "tree", reading.tree.spelled)
 
 
 def open_workspace(car: CarFile, database: Database | None, mode: Mode, reading: Reading) -> Workspace:

@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("repo",),
     ("values",),
     ("staging",),
-    ("view", "publish"),
+    ("view", "publish", "verification"),
     ("config",),
     ("opening",),
     ("archive",),

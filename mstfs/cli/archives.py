@@ -12,35 +12,40 @@ from mstfs.cli import exits
 if TYPE_CHECKING:
     from mstfs.blocks.car import CarFile
     from mstfs.cli.target import Target
-    from mstfs.staging.tree import StagedTree
+    from mstfs.tree.interface import OnMissing
 
 
 def add(commands: Any) -> None:
     """Declare the commands of this family."""
-    from mstfs.cli.options import TARGET_HELP, add_opening, add_root, add_target, declare
+    from mstfs.cli.options import TARGET_HELP, add_opening, add_root, add_secret, add_target, declare
 
     info = declare(
         commands,
         "info",
-        summary="what an archive is: roots, account, revision, sizes, overlay",
-        description="Tell what is in a CAR and in its overlay: roots, the head and whether it is signed, "
-        "account, revision, number of blocks, a torn end, staged edits and drafts. Signatures "
-        "and hashes are checked by `mstfs verify`, not here.",
+        summary="what an archive is: roots, kind of tree, account, sizes, overlay",
+        description="Tell what is in a CAR and in its overlay: roots, the head, the kind of its tree with "
+        "its parameters and how its values are encoded; of a repository whether it is signed, account and "
+        "revision; number of blocks, a torn end, staged edits and drafts. Signatures and hashes are checked "
+        "by `mstfs verify`, not here.",
         examples="mstfs info repo.car\nmstfs info --count mnt\nmstfs info --json repo.car | jq -r .root",
-        codes="0 done; 1 the CAR has no root that can be opened; 2 no such target; 3 the system failed",
+        codes="0 done; 1 the CAR has no root that can be opened, or not all of its tree can be counted; "
+        "2 no such target; 3 the system failed",
     )
     add_target(info)
     info.add_argument(
-        "--count", action="store_true", help="count the records of each collection (walks the tree)"
+        "--count",
+        action="store_true",
+        help="count the values of each collection or topmost folder (walks the tree)",
     )
+    add_secret(info)
     info.set_defaults(run=run_info)
     export = declare(
         commands,
         "export",
         summary="write a root as a new CAR",
-        description="Write a CAR with the commit, nodes and records that a root reaches, in the order in "
-        "which it can be streamed. The file appears whole or not at all. What is staged is not "
-        "in it: publish it first.",
+        description="Write a CAR with the commit (of a repository), the nodes, and the records, blobs and "
+        "files that a root reaches, in the order in which it can be streamed. The file appears whole or not "
+        "at all. What is staged is not in it: publish it first.",
         examples="mstfs export mnt new.car\n"
         "mstfs export --root 3 repo.car third.car\n"
         "mstfs export --since 1 mnt changes.car\n"
@@ -70,14 +75,15 @@ def add(commands: Any) -> None:
 def run_info(arguments: argparse.Namespace) -> int:
     """`mstfs info`."""
     from mstfs.cli.options import opened
-    from mstfs.cli.output import print_json
+    from mstfs.cli.output import print_json, warn
     from mstfs.errors import BlockError, FormatError, Refused
 
+    trouble: dict[str, None] = {}
     try:
         with opened(arguments) as target:
             facts = _facts(target)
             if arguments.count:
-                facts["collections"] = _collections(target.archive.workspace.staged)
+                facts["collections"] = _collections(target, lambda error: trouble.update({str(error): None}))
                 facts["records"] = sum(facts["collections"].values())
     except (BlockError, FormatError, Refused) as error:
         facts = _facts_of_car(arguments.target, error)
@@ -86,7 +92,9 @@ def run_info(arguments: argparse.Namespace) -> int:
     else:
         for name, text in _info_lines(facts):
             print(f"{name:<11} {text}".rstrip())
-    return exits.OK if facts["error"] is None else exits.DEFECTS
+    for message in list(trouble)[:10]:
+        warn(f"a part of the tree cannot be counted: {message}")
+    return exits.OK if facts["error"] is None and not trouble else exits.DEFECTS
 
 
 def _facts_of_car(path: Path, error: Exception) -> dict[str, Any]:
@@ -102,8 +110,8 @@ def _facts_of_car(path: Path, error: Exception) -> dict[str, Any]:
 
 
 _HEAD_FACTS = (
-    "mountpoint", "root", "kind", "signed", "did", "rev", "rev_time", "data", "overlay", "events", "staged",
-    "drafts", "scratch", "records", "collections",
+    "mountpoint", "root", "kind", "tree", "title", "parameters", "values", "encrypted", "signed", "did",
+    "rev", "rev_time", "data", "overlay", "events", "staged", "drafts", "scratch", "records", "collections",
 )  # fmt: skip
 
 
@@ -122,6 +130,11 @@ def _facts(target: "Target") -> dict[str, Any]:
         "mountpoint": str(target.mountpoint) if target.mountpoint is not None else None,
         "root": now["root"],
         "kind": now["kind"],
+        "tree": now["tree"],
+        "title": archive.kind.title,
+        "parameters": _parameters(target),
+        "values": archive.encoding,
+        "encrypted": target.encrypted,
         "signed": now["kind"] == "signed",
         "did": now["did"],
         "rev": now["rev"],
@@ -134,6 +147,32 @@ def _facts(target: "Target") -> dict[str, Any]:
         "scratch": now["scratch"],
         "records": None,
         "collections": None,
+    }
+
+
+def _parameters(target: "Target") -> dict[str, Any] | None:
+    """What tells a HAMT from others of its kind. `declared_hash` is what the root says places its keys."""
+    from mstfs.errors import Refused
+    from mstfs.tree.hamt.hashes import name_of
+    from mstfs.tree.hamt.hashmap import HashMap
+    from mstfs.tree.hamt.tree import HamtTree
+
+    tree, layout = target.archive.workspace.tree, target.archive.kind.layout
+    if layout is None or not isinstance(tree, HamtTree):
+        return None
+    declared = name_of(layout.declared) if isinstance(layout, HashMap) else name_of(layout.key_hash)
+    try:
+        layout = tree.layout(target.archive.head.data)
+        placed: str | None = name_of(layout.key_hash)
+    except Refused:
+        placed = None
+    return {
+        "bit_width": layout.width,
+        "bucket_size": layout.bucket_size,
+        "hash": placed,
+        "declared_hash": declared,
+        "skipped_levels": layout.skip,
+        "canonical": layout.canonical,
     }
 
 
@@ -161,11 +200,6 @@ def _car_facts(car: "CarFile") -> dict[str, Any]:
 def _info_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     from mstfs.cli.output import counted, human_size, painted, printable
 
-    kinds = {
-        "signed": "signed commit; `mstfs verify` checks the signature",
-        "unsigned": painted("UNSIGNED commit", "yellow"),
-        "bare": "bare tree, without a commit",
-    }
     if "file" in facts:
         yield "file", printable(facts["file"])
         size = facts["size"]
@@ -187,12 +221,7 @@ def _info_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         return
     if facts["mountpoint"] is not None:
         yield "mounted on", printable(facts["mountpoint"])
-    yield "head", f"{facts['root']} ({kinds[facts['kind']]})"
-    if facts["did"] is not None:
-        yield "did", printable(facts["did"])
-        rev, when = facts["rev"], facts["rev_time"]
-        yield "rev", "none" if rev is None else printable(rev) + (f" ({when})" if when else "")
-    yield "data", facts["data"]
+    yield from _head_lines(facts)
     yield "overlay", printable(facts["overlay"]) if facts["overlay"] else "none"
     if facts["overlay"]:
         yield "events", str(facts["events"])
@@ -202,18 +231,52 @@ def _info_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         scratch = facts["scratch"]
         yield "scratch", f"{counted(scratch['files'], 'file')}, {human_size(scratch['bytes'])}"
     if facts["collections"] is not None:
-        yield "records", str(facts["records"])
+        yield "records" if facts["tree"] == "mst" else "values", str(facts["records"])
         for name, count in facts["collections"].items():
             yield "", f"{count:>9} {name}"
 
 
-def _collections(tree: "StagedTree") -> dict[str, int]:
-    """Records of each collection; keys without a slash are counted under the empty name."""
-    from mstfs.cli.records import entries
+def _head_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The head and its tree, as lines; of an account only where there is one."""
+    from mstfs.cli.output import painted, printable
+
+    kinds = {
+        "signed": " (signed commit; `mstfs verify` checks the signature)",
+        "unsigned": f" ({painted('UNSIGNED commit', 'yellow')})",
+        "bare": " (bare tree, without a commit)" if facts["tree"] == "mst" else "",
+    }
+    yield "head", f"{facts['root']}{kinds[facts['kind']]}"
+    # The parameters of a HAMT have a line of their own.
+    yield "tree", f"{facts['title'].partition(',')[0]} ({facts['tree']})"
+    if facts["did"] is not None:
+        yield "did", printable(facts["did"])
+        rev, when = facts["rev"], facts["rev_time"]
+        yield "rev", "none" if rev is None else printable(rev) + (f" ({when})" if when else "")
+    if facts["data"] != facts["root"] or facts["tree"] == "mst":
+        yield "data", facts["data"]
+    parameters = facts["parameters"]
+    if parameters is not None:
+        words = [f"bit width {parameters['bit_width']}", f"bucket size {parameters['bucket_size']}"]
+        placed, declared = parameters["hash"], parameters["declared_hash"]
+        words.append(f"keys placed by {placed}" if placed else "nobody here knows what places the keys")
+        if placed != declared:
+            words.append(painted(f"the root says {declared}", "yellow"))
+        if parameters["skipped_levels"]:
+            words.append(painted("one level off, as py-hamt 2.0.0 to 2.0.4 put them", "yellow"))
+        yield "layout", ", ".join(words)
+    if facts["values"] is not None:
+        told = {"raw": "raw bytes", "cbor": "DAG-CBOR"}[facts["values"]]
+        secret = {True: ", encrypted", False: "", None: ""}[facts["encrypted"]]
+        yield "values", told + secret
+
+
+def _collections(target: "Target", on_missing: "OnMissing") -> dict[str, int]:
+    """Values of each topmost folder; keys without a slash are counted under the empty name."""
+    from mstfs.cli.records import below
     from mstfs.staging.status import key_text
 
     counts: dict[bytes, int] = {}
-    for key, _ in entries(tree, b""):
+    for _, key, _ in below(target, target.archive.workspace.staged, (), on_missing):
         collection, slash, _ = key.partition(b"/")
         name = collection if slash else b""
         counts[name] = counts.get(name, 0) + 1
@@ -265,11 +328,13 @@ def run_export(arguments: argparse.Namespace) -> int:
         "file": None if to_stdout else arguments.out,
         "root": to_text(head.root),
         "kind": head.kind,
+        "tree": head.tree.name,
         "since": to_text(since.root) if since is not None else None,
         "blocks": count,
         "bytes": size,
     }
-    line = f"{answer['root']}  ({head.kind}; {counted(count, 'block')}, {human_size(size)})"
+    what = head.kind if head.tree.name == "mst" else head.tree.name
+    line = f"{answer['root']}  ({what}; {counted(count, 'block')}, {human_size(size)})"
     if arguments.json:
         print_json(answer)
     elif to_stdout:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from mstfs.cli import exits
 
 if TYPE_CHECKING:
-    from mstfs.blocks.interface import BlockReader
     from mstfs.cli.target import Target
     from mstfs.repo.history import Event
     from mstfs.tree.interface import Change
 
 LETTERS = "AMD"
+
+PATCH_BYTES = 4 << 20
+"""Bytes of a file that a patch shows; greater ones are told in one line."""
 
 
 def add(commands: Any) -> None:
@@ -26,8 +28,8 @@ def add(commands: Any) -> None:
         "log",
         summary="the roots that were published, newest first",
         description="Show the history in the overlay, newest first: sequence, time, what happened, root, "
-        "rev, records +created ~updated -deleted, message. The chain of hashes is checked every "
-        "time.",
+        "rev (of a repository's commit, else -), values +created ~updated -deleted, message. The chain of "
+        "hashes is checked every time.",
         examples="mstfs log mnt\nmstfs log -n 5 repo.car\n"
         "mstfs log --json repo.car.mstfs | jq -r '.[0].root'",
         codes="0 done; 1 the history was changed after it was written; 2 no such target; 3 the system failed",
@@ -39,8 +41,9 @@ def add(commands: Any) -> None:
         commands,
         "status",
         summary="what is staged, drafted and kept as scratch",
-        description="Show what the next publication will contain, and what it will not: drafts (text that is "
-        "no valid record, with the reason) and scratch files (names that are no keys).",
+        description="Show the head, the kind of tree that it is, and what the next publication will contain, "
+        "and will not: drafts (text that is no valid record, with the reason) and scratch files (names that "
+        "are no keys).",
         examples="mstfs status mnt\nmstfs status repo.car\nmstfs status --exit-code mnt || mstfs sync mnt",
         codes="0 done; 1 with --exit-code: something is staged or drafted; 2 no such target; 3 the "
         "system failed",
@@ -55,19 +58,21 @@ def add(commands: Any) -> None:
 
 def _add_diff(commands: Any) -> None:
     from mstfs.cli.completion import complete_root
-    from mstfs.cli.options import ROOT_HELP, TARGET_HELP, add_opening, declare
+    from mstfs.cli.options import ROOT_HELP, TARGET_HELP, add_opening, add_secret, declare
 
     parser = declare(
         commands,
         "diff",
-        summary="which records differ between two roots",
-        description="List what changed, a line a record: A added, M modified, D deleted. Without roots: the "
-        "staged edits against the head. With A: from A to the head. With A and B: from A to B. "
-        "Where TARGET is a folder or a file inside of a mount, only what changed there.",
+        summary="which values differ between two roots",
+        description="List what changed, a line a key, whether its value is a record, a blob or a symbolic "
+        "link: A added, M modified, D deleted. Without roots: the staged edits against the head. With A: "
+        "from A to the head. With A and B: from A to B; both must be trees of one kind. Where TARGET is a "
+        "folder or a file inside of a mount, only what changed there.",
         examples="mstfs diff mnt\n"
         "mstfs diff --patch mnt/app.bsky.actor.profile\n"
         "mstfs diff repo.car 1\n"
-        "mstfs diff --stat repo.car 1 3",
+        "mstfs diff --stat repo.car 1 3\n"
+        "mstfs diff two-roots.car bafyr4i... bafyr4i...",
         codes="0 done; 1 with --exit-code: there are differences; 2 no such target or root; 3 the "
         "system failed",
     )
@@ -77,11 +82,17 @@ def _add_diff(commands: Any) -> None:
     )
     action.completer = complete_root  # type: ignore[attr-defined]
     add_opening(parser)
+    add_secret(parser)
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument(
-        "-p", "--patch", action="store_true", help="show the lines that changed in each record"
+        "-p",
+        "--patch",
+        action="store_true",
+        help="show the lines that changed in each record, text or link; of other blobs, their sizes",
     )
-    shape.add_argument("--stat", action="store_true", help="count the changes of each collection")
+    shape.add_argument(
+        "--stat", action="store_true", help="count the changes of each collection or topmost folder"
+    )
     parser.add_argument("--exit-code", action="store_true", help="exit with 1 if there are differences")
     parser.set_defaults(run=run_diff)
 
@@ -183,18 +194,19 @@ def _status_lines(now: dict[str, Any], changes: "list[Change]", published: "Even
     from mstfs.cli.output import counted, human_size, painted, printable
 
     kind = now["kind"] if now["kind"] != "unsigned" else painted("UNSIGNED", "yellow")
+    if now["tree"] != "mst":
+        kind = now["tree"]
     rev = f", rev {printable(now['rev'])}" if now["rev"] else ""
     event = f", event {published.sequence}" if published is not None else ""
     yield f"head {now['root']} ({kind}{rev}{event})"
     if now.get("mountpoint"):
-        mode = (
-            "read only"
-            if now["read_only"]
-            else f"commits signed by {now['signing']}"
-            if now["signing"]
-            else ""
-        )
-        yield f"mounted on {printable(now['mountpoint'])} ({mode or 'commits not signed'}, pid {now['pid']})"
+        mode = "commits not signed" if now["tree"] == "mst" else "writable"
+        if now["read_only"]:
+            mode = "read only"
+        elif now["signing"] and now["tree"] == "mst":
+            mode = f"commits signed by {now['signing']}"
+        secret = ", encrypted" if now.get("encrypted") else ""
+        yield f"mounted on {printable(now['mountpoint'])} ({mode}{secret}, pid {now['pid']})"
     staged = now["staged"]
     if sum(staged.values()):
         yield f"staged: {staged['put']} put, {staged['delete']} deleted"
@@ -232,6 +244,8 @@ def run_diff(arguments: argparse.Namespace) -> int:
         raise Refused("diff compares two roots at the most")
     with opened(arguments) as target:
         archive = target.archive
+        if arguments.patch and target.lacks_key:
+            raise Refused("the values are encrypted: give the key with --key-file, or leave out --patch")
         before = head_of(archive, roots[0] if roots else None)
         after = head_of(archive, roots[1] if len(roots) > 1 else None) if roots else None
         found: Iterable[Change]
@@ -240,12 +254,11 @@ def run_diff(arguments: argparse.Namespace) -> int:
         else:
             found = archive.workspace.tree.diff(before.data, after.data).changes
         changes = [change for change in found if _is_within(target, change.key)]
-        blocks = archive.workspace.blocks
         if arguments.json:
             listed = [change_json(change) for change in changes]
             if arguments.patch:
                 for entry, change in zip(listed, changes, strict=True):
-                    entry["patch"] = "".join(_patch(blocks, change))
+                    entry["patch"] = "".join(_patch(target, change))
             root_after = to_text(after.root) if after is not None else None
             print_json(
                 {
@@ -257,10 +270,10 @@ def run_diff(arguments: argparse.Namespace) -> int:
                 }
             )
         elif arguments.stat:
-            _print_stat(changes)
+            _print_stat(changes, target.noun)
         elif arguments.patch:
             for change in changes:
-                _print_patch(_patch(blocks, change))
+                _print_patch(_patch(target, change))
         else:
             for line in _change_lines(changes):
                 print(line)
@@ -269,12 +282,11 @@ def run_diff(arguments: argparse.Namespace) -> int:
 
 def _is_within(target: "Target", key: bytes) -> bool:
     """Whether a key lies at or below the path that the target names."""
-    from mstfs.view.names import Names
-
     if not target.inner:
         return True
     inner = tuple(os.fsencode(target.inner).split(b"/"))
-    return Names(target.suffix).path_of(key)[: len(inner)] == inner
+    namespace = target.namespace(target.archive.workspace.staged)
+    return namespace.path_of(key)[: len(inner)] == inner
 
 
 def _counts(changes: "Iterable[Change]") -> dict[str, int]:
@@ -293,7 +305,7 @@ def _change_lines(changes: "Iterable[Change]") -> Iterator[str]:
         yield painted(line, colours[line[0]])
 
 
-def _print_stat(changes: "list[Change]") -> None:
+def _print_stat(changes: "list[Change]", noun: str) -> None:
     from mstfs.cli.output import counted
     from mstfs.staging.status import key_text
 
@@ -306,37 +318,61 @@ def _print_stat(changes: "list[Change]") -> None:
         print(f"{key_text(name):<{width}}  +{counts['added']} ~{counts['modified']} -{counts['deleted']}")
     counts = _counts(changes)
     words = ", ".join(f"{number} {word}" for word, number in counts.items())
-    print(f"{counted(len(changes), 'record')}: {words}")
+    print(f"{counted(len(changes), noun)}: {words}")
 
 
-def _patch(blocks: "BlockReader", change: "Change") -> Iterator[str]:
-    """A unified diff of the two JSON texts; each line ends in a newline."""
+def _patch(target: "Target", change: "Change") -> Iterator[str]:
+    """A unified diff of the two texts; each line ends in a newline. One line about what is no text."""
     from difflib import unified_diff
 
     from mstfs.staging.status import key_text
 
-    name = key_text(change.key) + ".json"
-    old, new = (_lines(blocks, cid) for cid in (change.old, change.new))
-    yield from unified_diff(
-        old,
-        new,
-        "/dev/null" if change.old is None else f"a/{name}",
-        "/dev/null" if change.new is None else f"b/{name}",
-    )
+    name = key_text(change.key) + (".json" if target.archive.kind.name == "mst" else "")
+    before = "/dev/null" if change.old is None else f"a/{name}"
+    after = "/dev/null" if change.new is None else f"b/{name}"
+    old, new = (_Side(target, change.key, cid) for cid in (change.old, change.new))
+    if old.lines is None or new.lines is None:
+        yield f"--- {before}\n"
+        yield f"+++ {after}\n"
+        yield f"binary: {old.size} bytes, then {new.size} bytes\n"
+        return
+    if old.lines == new.lines:
+        # An empty file came or went, or what a value says beside its bytes is another.
+        yield f"--- {before}\n"
+        yield f"+++ {after}\n"
+    yield from unified_diff(old.lines, new.lines, before, after)
 
 
-def _lines(blocks: "BlockReader", cid: bytes | None) -> list[str]:
-    from mstfs.errors import MstfsError
-    from mstfs.repo import record
+class _Side:
+    """One of the two files that a change is about; `lines` is None if it is no text that a patch can show."""
 
-    if cid is None:
-        return []
+    def __init__(self, target: "Target", key: bytes, cid: bytes | None) -> None:
+        from mstfs.errors import MstfsError
+
+        self.size = 0
+        self.lines: list[str] | None = []
+        if cid is None:
+            return
+        values = target.archive.workspace.values
+        try:
+            self.size = values.size(key, cid)
+            data = b"\0"
+            if self.size <= PATCH_BYTES:
+                data = values.read(key, cid, 0, self.size)
+        except MstfsError as error:
+            # The rest of the changes can still be shown.
+            data = f"(cannot be shown: {error})\n".encode()
+        self.lines = _lines(data)
+
+
+def _lines(data: bytes) -> list[str] | None:
+    if b"\0" in data:
+        return None
     try:
-        text = record.render(blocks.get(cid)).decode()
-    except MstfsError as error:
-        # The rest of the changes can still be shown.
-        text = f"(cannot be shown: {error})\n"
-    return [line + "\n" for line in text.removesuffix("\n").split("\n")]
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    return [line + "\n" for line in text.removesuffix("\n").split("\n")] if text else []
 
 
 def _print_patch(lines: Iterable[str]) -> None:

@@ -1,8 +1,7 @@
-"""Commands that check: verify (archives, histories, proofs), prove."""
+"""The command that checks archives, histories and proofs: verify."""
 
 import argparse
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,27 +10,41 @@ from mstfs.cli import exits
 
 if TYPE_CHECKING:
     from mstfs.blocks.car import CarFile
+    from mstfs.cli.target import Reading, Target
     from mstfs.repo.verify import Report
     from mstfs.tree.defect import Defect
+    from mstfs.tree.kinds import Kind
+    from mstfs.verification.report import TreeReport
+    from mstfs.verification.walk import Question
 
 SHOWN = 100
 
 
 def add(commands: Any) -> None:
     """Declare the commands of this family."""
-    from mstfs.cli.completion import complete_key
-    from mstfs.cli.options import add_json, add_root, add_target, declare
+    from mstfs.cli.proofs import add_prove
+
+    _add_verify(commands)
+    add_prove(commands)
+
+
+def _add_verify(commands: Any) -> None:
+    from mstfs.cli.options import add_json, add_reading, add_secret, declare
 
     verify = declare(
         commands,
         "verify",
         summary="check every rule of an archive, or a proof",
-        description="Check a CAR strictly: frame, hashes, every node and key of the tree, records, commit "
-        "and signature. Prints a line for each defect and a line that sums up. Of a mount or an "
-        "overlay, checks what the head reaches and the chain of the history. A missing signature "
-        "is a defect, unless --allow-unsigned.",
+        description="Check a CAR strictly: frame, hashes, and every rule of its tree, whatever kind it is. "
+        "Of a repository: nodes, keys, records, commit and signature; a missing signature is a defect, "
+        "unless --allow-unsigned. Of a HAMT: nodes, where each key stands, canonical form, and every value: "
+        "DAG-CBOR must be canonical, UnixFS files are walked; raw and encrypted values are only hashed. Of "
+        "a UnixFS tree: directories, shards, sizes, every block. Prints a line for each defect and a line "
+        "that sums up. Of a mount or an overlay, checks what the head reaches and the chain of the history.",
         examples="mstfs verify repo.car\n"
         "mstfs verify --key did:key:zQ3sh... repo.car\n"
+        "mstfs verify --values cbor hamt.car\n"
+        "mstfs verify --tree filecoin,width=5,bucket=3,hash=sha2-256 state.car\n"
         "mstfs verify mnt\n"
         "mstfs verify --proof app.bsky.actor.profile/self proof.car",
         codes="0 sound, or the proof holds; 1 defects, or the proof does not hold; 2 the file cannot "
@@ -39,7 +52,7 @@ def add(commands: Any) -> None:
     )
     verify.add_argument("target", type=Path, metavar="FILE", help="a CAR, an overlay, or a mounted folder")
     verify.add_argument(
-        "--key", metavar="KEY", help="the account's signing key: did:key:z... or multikey z..."
+        "--key", metavar="KEY", help="the account's signing key: did:key:z... or multikey z... (repositories)"
     )
     verify.add_argument(
         "--root", metavar="CID", help="check this root (default: the first of the CAR, or the head)"
@@ -49,33 +62,15 @@ def add(commands: Any) -> None:
         "--max", type=int, default=SHOWN, metavar="N", help=f"defects to print (default: {SHOWN})"
     )
     verify.add_argument(
-        "--proof", metavar="RECORD", help="the CAR is a proof: what does it prove about this collection/rkey?"
+        "--proof",
+        metavar="KEY",
+        help="the CAR is a proof: what does it prove about this key (collection/rkey, the key of a HAMT, a "
+        "path)?",
     )
+    add_reading(verify)
+    add_secret(verify)
     add_json(verify)
     verify.set_defaults(run=run_verify)
-    prove = declare(
-        commands,
-        "prove",
-        summary="write a proof that a root has a record, or does not have it",
-        description="Write a small CAR with the commit, the nodes on the path to a key, and the record if "
-        "there is one. It proves to anybody who knows the root, or the account's signing key, "
-        "what the root has under the key, or that it does not have it. What is staged is not "
-        "part of any root: publish it first.",
-        examples="mstfs prove mnt app.bsky.actor.profile/self -o proof.car\n"
-        "mstfs prove repo.car app.bsky.feed.post/nothing-here > absent.car\n"
-        "mstfs verify --proof app.bsky.actor.profile/self proof.car",
-    )
-    add_target(prove, optional=False)
-    key = prove.add_argument(
-        "key", nargs="?", metavar="KEY", help="collection/rkey, or the path of a file in a mount"
-    )
-    key.completer = complete_key  # type: ignore[attr-defined]
-    prove.add_argument(
-        "-o", "--out", type=Path, metavar="OUT.car", help="the file to write (default: stdout)"
-    )
-    prove.add_argument("--force", action="store_true", help="overwrite OUT.car")
-    add_root(prove, "prove it of an older root")
-    prove.set_defaults(run=run_prove)
 
 
 # --- verify ---------------------------------------------------------------------------------------
@@ -98,45 +93,102 @@ def run_verify(arguments: argparse.Namespace) -> int:
     # An index beside the file may tell of an older state of it, and checking a file should leave no traces.
     with CarFile.open(path, use_sidecar=False) as car:
         if arguments.proof is not None:
-            return _verify_proof(arguments, car)
+            from mstfs.cli.proofs import verify_proof
+
+            return verify_proof(arguments, car)
         return _verify_car(arguments, car)
 
 
 def _verify_car(arguments: argparse.Namespace, car: "CarFile") -> int:
+    from mstfs.cli.options import reading_of
     from mstfs.cli.output import progress_bar
     from mstfs.repo.verify import Verification
+    from mstfs.verification.car import CarVerification
+    from mstfs.verification.walk import Question
 
+    reading = reading_of(arguments)
+    root = _parsed(arguments.root) or next(iter(car.roots), None)
+    kind = _kind_of(car, root, reading.tree)
+    verification: Verification | CarVerification
     with progress_bar("verifying", "steps") as update:
-        verification = Verification(
-            car,
-            _parsed(arguments.root),
-            arguments.key,
-            progress=update,
-            allow_unsigned=arguments.allow_unsigned,
-        )
+        if kind is None or root is None:
+            verification = Verification(
+                car, root, arguments.key, progress=update, allow_unsigned=arguments.allow_unsigned
+            )
+        else:
+            _check_no_key(arguments, kind)
+            question = Question(kind, root, reading.options, reading.cipher, reading.plain)
+            verification = CarVerification(car, question, progress=update)
         kept = _first(verification, arguments.max)
     return _tell(arguments, verification.report(tuple(kept)))
 
 
+def _kind_of(car: "CarFile", root: bytes | None, told: "Kind | None") -> "Kind | None":
+    """The kind of tree that a CAR holds; None for a repository, and where nothing is known."""
+    from mstfs.errors import BlockError, CidError
+    from mstfs.verification.roots import kind_of
+
+    if root is None:
+        return None
+    try:
+        block = car.get(root)
+    except (BlockError, CidError):
+        return kind_of(root, None, told)
+    return kind_of(root, block, told)
+
+
+def _check_no_key(arguments: argparse.Namespace, kind: "Kind") -> None:
+    from mstfs.errors import Refused
+
+    if arguments.key is not None:
+        raise Refused(f"--key is for the signature of a commit, and here is a {kind.title}")
+
+
 def _verify_head(arguments: argparse.Namespace) -> int:
-    from mstfs.cli.options import head_of
+    from mstfs.cli.options import head_of, reading_of
     from mstfs.cli.output import progress_bar
     from mstfs.cli.target import open_target
-    from mstfs.repo.verify_head import HeadVerification
+    from mstfs.repo import verify_head
+    from mstfs.verification import head as heads
 
-    with open_target(arguments.target) as target, progress_bar("verifying", "records") as update:
+    reading = reading_of(arguments)
+    verification: verify_head.HeadVerification | heads.HeadVerification
+    with (
+        open_target(arguments.target, reading=reading) as target,
+        progress_bar("verifying", "blocks") as update,
+    ):
         workspace = target.archive.workspace
-        verification = HeadVerification(
-            workspace.blocks,
-            head_of(target.archive, arguments.root).root,
-            arguments.key,
-            progress=lambda done: update(done, None),
-            allow_unsigned=arguments.allow_unsigned,
-        )
-        broken = _history_defects(target.archive.workspace.history)
+        head = head_of(target.archive, arguments.root)
+        if head.tree.name == "mst":
+            verification = verify_head.HeadVerification(
+                workspace.blocks,
+                head.root,
+                arguments.key,
+                progress=lambda done: update(done, None),
+                allow_unsigned=arguments.allow_unsigned,
+            )
+        else:
+            _check_no_key(arguments, head.tree)
+            question = _question(reading, target, head.tree, head.data)
+            verification = heads.HeadVerification(
+                workspace.blocks, question, progress=lambda done: update(done, None)
+            )
+        broken = _history_defects(workspace.history)
         kept = _first(verification, arguments.max - len(broken))
         report = verification.report(tuple(broken + kept))
     return _tell(arguments, report, len(broken))
+
+
+def _question(reading: "Reading", target: "Target", kind: "Kind", root: bytes) -> "Question":
+    """What is to be verified of an archive that was opened: how its values are encoded is known by now."""
+    from dataclasses import replace
+
+    from mstfs.verification.walk import Question
+
+    options = reading.options
+    if kind.name == "hamt3" and options.encoding == "auto":
+        options = replace(options, encoding="cbor" if target.archive.encoding == "cbor" else "raw")
+    return Question(kind, root, options, reading.cipher, reading.plain, bool(target.encrypted))
 
 
 def _history_defects(history: Any) -> "list[Defect]":
@@ -165,7 +217,7 @@ def _parsed(root: str | None) -> bytes | None:
     return None if root is None else cids.parse(root)
 
 
-def _tell(arguments: argparse.Namespace, report: "Report", more: int = 0) -> int:
+def _tell(arguments: argparse.Namespace, report: "Report | TreeReport", more: int = 0) -> int:
     """Print a report; `more` defects were found besides those that it counts."""
     from mstfs.cli.output import painted, print_json, printable
 
@@ -189,21 +241,49 @@ def _counted_defects(count: int) -> str:
     return counted(count, "defect")
 
 
-def _summary(report: "Report") -> Iterator[str]:
-    from mstfs.cli.output import counted, printable, tid_ns, time_text
+def _summary(report: "Report | TreeReport") -> Iterator[str]:
+    from mstfs.cli.output import counted
     from mstfs.codec.cid import to_text
+    from mstfs.repo.verify import Report
 
     yield f"root {to_text(report.root)}" if report.root is not None else "no root"
+    if isinstance(report, Report):
+        yield from _account(report)
+        yield counted(report.records, "record")
+        yield counted(report.nodes, "node")
+    else:
+        yield report.kind.title
+        if report.kind.name == "unixfs":
+            yield counted(report.entries, "dirent")
+            yield counted(report.nodes, "block")
+        else:
+            told = {
+                "raw": " (raw bytes)",
+                "cbor": " (DAG-CBOR)",
+                "encrypted": " (ENCRYPTED, only hashed)",
+                None: "",
+            }
+            yield counted(report.entries, "value") + told[report.values]
+            yield counted(report.nodes, "node")
+    if report.unlinked:
+        yield f"{counted(report.unlinked, 'block')} not linked"
+    if report.duplicates:
+        yield counted(report.duplicates, "duplicate")
+    if isinstance(report, Report):
+        yield from _signature(report)
+    yield "complete" if report.complete else "INCOMPLETE"
+
+
+def _account(report: "Report") -> Iterator[str]:
+    from mstfs.cli.output import printable, tid_ns, time_text
+
     if report.commit is not None:
         yield f"did {printable(report.did or 'missing')}"
         when = time_text(tid_ns(report.rev))
         yield f"rev {printable(report.rev or 'missing')}" + (f" ({when})" if when else "")
-    yield counted(report.records, "record")
-    yield counted(report.nodes, "node")
-    if report.unlinked:
-        yield f"{counted(report.unlinked, 'block')} not linked"
-    if report.duplicates:
-        yield f"{report.duplicates} duplicates" if report.duplicates > 1 else "1 duplicate"
+
+
+def _signature(report: "Report") -> Iterator[str]:
     if report.commit is None:
         yield "no commit"
     elif report.signature == "unchecked":
@@ -212,7 +292,6 @@ def _summary(report: "Report") -> Iterator[str]:
         yield "UNSIGNED"
     else:
         yield f"signature {report.signature}"
-    yield "complete" if report.complete else "INCOMPLETE"
 
 
 def _defect_line(defect: "Defect") -> str:
@@ -231,27 +310,42 @@ def _defect_line(defect: "Defect") -> str:
     return f"{defect.rule}: {printable(defect.message)}{place}"
 
 
-def _report_json(arguments: argparse.Namespace, report: "Report", count: int, sound: bool) -> dict[str, Any]:
+def _report_json(
+    arguments: argparse.Namespace, report: "Report | TreeReport", count: int, sound: bool
+) -> dict[str, Any]:
     from mstfs.codec.cid import to_text
+    from mstfs.repo.verify import Report
     from mstfs.staging.status import key_text
 
     def text(cid: bytes | None) -> str | None:
         return None if cid is None else to_text(cid)
 
+    own: dict[str, Any]
+    if isinstance(report, Report):
+        own = {
+            "tree": None if report.commit is None and report.data is None else "mst",
+            "commit": text(report.commit),
+            "data": text(report.data),
+            "did": report.did,
+            "rev": report.rev,
+            "signature": report.signature,
+            "records": report.records,
+            "entries": report.records,
+            "values": None,
+        }
+    else:
+        own = dict.fromkeys(("tree", "commit", "data", "did", "rev", "signature", "records"))
+        own |= {"tree": report.kind.name, "data": text(report.root)}
+        own |= {"entries": report.entries, "values": report.values}
     return {
         "file": str(arguments.target),
         "sound": sound,
         "root": text(report.root),
-        "commit": text(report.commit),
-        "data": text(report.data),
-        "did": report.did,
-        "rev": report.rev,
-        "records": report.records,
+        **own,
         "nodes": report.nodes,
         "blocks": report.blocks_seen,
         "unlinked": report.unlinked,
         "duplicates": report.duplicates,
-        "signature": report.signature,
         "complete": report.complete,
         "defect_count": count,
         "defects": [
@@ -265,124 +359,3 @@ def _report_json(arguments: argparse.Namespace, report: "Report", count: int, so
             for defect in report.defects
         ],
     }
-
-
-# --- proofs ---------------------------------------------------------------------------------------
-
-
-def _verify_proof(arguments: argparse.Namespace, car: "CarFile") -> int:
-    """Say what a CAR proves about a key. A proof is judged by its own blocks and the root alone."""
-    from mstfs.cli.output import painted, print_json, printable
-    from mstfs.codec.cid import to_text
-    from mstfs.errors import ProofError, Refused
-    from mstfs.repo.proof import check_proof
-
-    root = _parsed(arguments.root) or next(iter(car.roots), None)
-    if root is None:
-        raise Refused(f"{arguments.target}: the CAR names no root: give one with --root CID")
-    key = os.fsencode(arguments.proof)
-    answer: dict[str, Any] = {
-        "file": str(arguments.target),
-        "key": printable(arguments.proof),
-        "root": to_text(root),
-        "sound": False,
-        "error": None,
-        **dict.fromkeys(("value", "record", "data", "did", "rev", "signature")),
-    }
-    try:
-        proven = check_proof(car, root, key, arguments.key, allow_unsigned=arguments.allow_unsigned)
-    except ProofError as error:
-        answer["error"] = str(error)
-        line = f"{painted('does not hold', 'red')}: {printable(str(error))}"
-    else:
-        value = to_text(proven.value) if proven.value is not None else None
-        answer |= {
-            "sound": True,
-            "value": value,
-            "record": proven.has_record,
-            "data": to_text(proven.data),
-            "did": proven.did,
-            "rev": proven.rev,
-            "signature": proven.signature,
-        }
-        held = "" if value is None or proven.has_record else " (the record itself is not in the file)"
-        claim = "is absent" if value is None else f"is {value}{held}"
-        line = f"{painted('holds', 'green')}: {answer['key']} {claim} under root {answer['root']}"
-        if proven.did is not None:
-            signed = "UNSIGNED" if proven.signature == "unsigned" else f"signature {proven.signature}"
-            line += f" (did {printable(proven.did)}, rev {printable(proven.rev or 'missing')}, {signed})"
-    if arguments.json:
-        print_json(answer)
-    else:
-        print(f"{printable(arguments.target)}: {line}")
-    return exits.OK if answer["sound"] else exits.DEFECTS
-
-
-def run_prove(arguments: argparse.Namespace) -> int:
-    """`mstfs prove`."""
-    from mstfs.blocks.car_writer import replacing, write_car
-    from mstfs.cli.options import check_out, find_key, head_of, opened
-    from mstfs.cli.output import counted, human_size, print_json, printable, warn
-    from mstfs.codec.cid import to_text
-    from mstfs.errors import Refused
-    from mstfs.repo.proof import make_proof
-    from mstfs.staging.status import key_text
-
-    out: Path | None = arguments.out
-    if out is None and (sys.stdout.isatty() or arguments.json):
-        raise Refused("a CAR is binary: name a file with -o, or send standard output to a file or a pipe")
-    with opened(arguments) as target:
-        text = "/".join(part for part in (target.inner, arguments.key or "") if part)
-        if not text:
-            raise Refused("which record? Name a KEY, as `mstfs ls` shows them")
-        workspace = target.archive.workspace
-        head = head_of(target.archive, arguments.root)
-        found = find_key(
-            workspace.at(head.data), target.suffix, os.fsencode(text), is_path=target.mountpoint is not None
-        )
-        key = (
-            found[0] if found is not None else _absent_key(text, target.suffix, target.mountpoint is not None)
-        )
-        if workspace.edits.get(key) is not None and arguments.root is None:
-            warn(
-                f"{key_text(key)} has a staged edit, which no root holds yet: this proves what was published"
-            )
-        value, blocks = make_proof(workspace.blocks, head, key)
-        if out is None:
-            sys.stdout.flush()
-            size = write_car(sys.stdout.buffer, (head.root,), blocks)
-        else:
-            check_out(target.archive, out, force=arguments.force)
-            with replacing(out) as file:
-                size = write_car(file, (head.root,), blocks)
-    held = to_text(value) if value is not None else None
-    answer = {
-        "file": str(out) if out is not None else None,
-        "key": key_text(key),
-        "value": held,
-        "root": to_text(head.root),
-        "kind": head.kind,
-        "blocks": len(blocks),
-        "bytes": size,
-    }
-    claim = "is absent" if held is None else f"is {held}"
-    line = f"{answer['key']} {claim} under root {answer['root']}  ({head.kind}; "
-    line += f"{counted(len(blocks), 'block')}, {human_size(size)})"
-    if arguments.json:
-        print_json(answer)
-    else:
-        print(
-            f"{line} -> {printable(out)}" if out is not None else line, file=sys.stdout if out else sys.stderr
-        )
-    return exits.OK
-
-
-def _absent_key(text: str, suffix: bytes, is_path: bool) -> bytes:
-    """The key that a text stands for where the tree has none."""
-    from mstfs.view.names import Names
-
-    raw = os.fsencode(text)
-    if is_path:
-        path = tuple(part for part in raw.split(b"/") if part)
-        return Names(suffix).key_of(path) or raw
-    return raw

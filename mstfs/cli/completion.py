@@ -2,10 +2,15 @@
 
 import argparse
 import os
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mstfs.cli import exits
+
+if TYPE_CHECKING:
+    from mstfs.cli.target import Target
 
 ANSWERS_MAX = 500
 """More keys than a person can choose from are not looked up."""
@@ -68,21 +73,54 @@ def complete_root(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> dic
 
 
 def complete_key(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """Collections and keys that start with `prefix`; never raises."""
-    from mstfs.view.names import Names
-    from mstfs.view.namespace import KeyNamespace
-
+    """Folders and keys that start with `prefix`; never raises."""
     typed = os.fsencode(prefix)
     try:
         with _opened(parsed_args) as target:
-            tree = target.archive.workspace.staged
-            if b"/" in typed:
-                page = tree.page(typed, None, ANSWERS_MAX)
-                return [entry.key.decode() for entry in page]
-            children = KeyNamespace(tree, Names(target.suffix)).children(())
-            return [child.name.decode() + "/" for child in children if child.name.startswith(typed)]
+            found = [text for name in _offered(target, typed) if (text := _plain_text(name)) is not None]
     except Exception:
         return []  # As above.
+    return found
+
+
+def _offered(target: "Target", typed: bytes) -> Iterator[bytes]:
+    from mstfs.view.directories import DirectoryNamespace
+
+    tree = target.archive.workspace.staged
+    namespace = target.namespace(tree)
+    if isinstance(namespace, DirectoryNamespace):
+        folder = tuple(part for part in typed.rpartition(b"/")[0].split(b"/") if part)
+        children = namespace.children(folder, lambda error: None)
+        paths = ((b"/".join((*folder, child.name)), child) for child in children)
+        names = (path if child.key is not None else path + b"/" for path, child in paths)
+        yield from islice((name for name in names if name.startswith(typed)), ANSWERS_MAX)
+        return
+    if target.archive.kind.name == "mst" and b"/" in typed:
+        yield from (entry.key for entry in tree.page(typed, None, ANSWERS_MAX))
+        return
+    # One look for each folder, however much is in it.
+    wanted = typed
+    for _ in range(ANSWERS_MAX):
+        entry = tree.seek(wanted)
+        if entry is None or not entry.key.startswith(typed):
+            return
+        end = entry.key.find(b"/", len(typed))
+        if end < 0:
+            yield entry.key
+            wanted = entry.key + b"\0"
+        else:
+            yield entry.key[: end + 1]
+            # No key is between the last one in the folder and this: "/" + 1 is "0".
+            wanted = entry.key[:end] + b"0"
+
+
+def _plain_text(name: bytes) -> str | None:
+    """A name as a shell can take it; None for one with bytes that are no text, or that move a cursor."""
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if text.isprintable() else None
 
 
 def _opened(parsed_args: argparse.Namespace) -> Any:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mstfs.archive import Archive
-    from mstfs.cli.target import Target
+    from mstfs.cli.target import Reading, Target
     from mstfs.repo.head import Head
     from mstfs.staging.tree import StagedTree
 
 TARGET_HELP = "a mounted folder or a path inside of it, a CAR, or an overlay file"
+TREE_NAMES = ("mst", "hamt2", "hamt3", "hashmap", "filecoin", "unixfs", "sharded-zarr")
 ROOT_HELP = "a CID, the number of an event in `mstfs log`, or `head`"
 
 
@@ -63,21 +64,42 @@ def add_opening(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--car-only", action="store_true", help="show the CAR alone, without its overlay")
     which.add_argument("--overlay", type=Path, metavar="FILE", help="show the CAR with this overlay")
+    add_reading(parser)
     add_json(parser)
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
     """Declare what a person may say about a tree that the file does not say."""
-    parser.add_argument(
+    action = parser.add_argument(
         "--tree",
         metavar="KIND",
         help="what kind of tree the root is, where that cannot be told: mst, hamt2, hamt3, hashmap, unixfs, "
         "sharded-zarr, filecoin,width=BITS,bucket=ENTRIES,hash=NAME",
     )
+    action.completer = lambda **_: TREE_NAMES  # type: ignore[attr-defined]
     parser.add_argument(
         "--values",
         choices=("auto", "raw", "cbor"),
         help="whether the values of a HAMT of py-hamt 3 are plain bytes or DAG-CBOR (default: find out)",
+    )
+
+
+def add_secret(parser: argparse.ArgumentParser) -> None:
+    """Declare the key that values are encrypted with."""
+    parser.add_argument(
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        help="the encryption key of a HAMT's values: 32 bytes, or as hex or base64",
+    )
+    parser.add_argument(
+        "--key-header", metavar="TEXT", help="the header that the values were encrypted with (default: none)"
+    )
+    parser.add_argument(
+        "--plain",
+        action="append",
+        metavar="PATTERN",
+        help="keys, or variables of a Zarr store, whose values are not encrypted; may be given again",
     )
 
 
@@ -106,8 +128,31 @@ def kind_and_values(arguments: argparse.Namespace, own: dict[str, str] | None = 
             chosen[field] = value
     if getattr(arguments, "cache_mb", None) is not None:
         chosen["cache_bytes"] = max(arguments.cache_mb, 1) << 20
-    tree = arguments.tree or own.get("tree")
+    tree = getattr(arguments, "tree", None) or own.get("tree")
     return (parse(tree) if tree is not None else None), ValueOptions(**chosen)
+
+
+def reading_of(arguments: argparse.Namespace) -> "Reading":
+    """What the arguments say about a tree and its values. Refused; DecryptionError for a bad key file."""
+    from dataclasses import replace
+
+    from mstfs.cli.target import Reading
+
+    tree, options = kind_and_values(arguments)
+    # A command that makes something new has a --values for that.
+    if hasattr(arguments, "source_values"):
+        options = replace(options, encoding=arguments.source_values or "auto")
+    path: Path | None = getattr(arguments, "key_file", None)
+    if path is None:
+        return Reading(tree, options)
+    from mstfs.cli.output import printable, warn
+    from mstfs.repo.signing import mode_is_private
+    from mstfs.values.cipher import Cipher, load_key
+
+    if not mode_is_private(path):
+        warn(f"{printable(path)} can be read by other users: chmod 600 it")
+    cipher = Cipher(load_key(path), os.fsencode(arguments.key_header or ""))
+    return Reading(tree, options, cipher, tuple(getattr(arguments, "plain", None) or ()))
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -137,11 +182,20 @@ def split_target(words: list[str], fewest: int, most: int) -> tuple[Path, list[s
 
 
 @contextmanager
-def opened(arguments: argparse.Namespace) -> Iterator["Target"]:
-    """The target that the arguments name, opened for reading."""
+def opened(arguments: argparse.Namespace, *, as_mounted: bool = False) -> Iterator["Target"]:
+    """The target that the arguments name, opened for reading.
+
+    Records are JSON, even if they are something else in a mount, unless `as_mounted`.
+    """
     from mstfs.cli.target import open_target
 
-    with open_target(arguments.target, car_only=arguments.car_only, overlay=arguments.overlay) as target:
+    with open_target(
+        arguments.target,
+        car_only=arguments.car_only,
+        overlay=arguments.overlay,
+        reading=reading_of(arguments),
+        as_mounted=as_mounted,
+    ) as target:
         yield target
 
 
@@ -177,21 +231,45 @@ def tree_of(archive: "Archive", root: str | None) -> "StagedTree":
     return archive.workspace.at(head_of(archive, root).data)
 
 
-def find_key(tree: "StagedTree", suffix: bytes, text: bytes, *, is_path: bool) -> tuple[bytes, bytes] | None:
+def find_key(target: "Target", tree: "StagedTree", text: bytes) -> tuple[bytes, bytes] | None:
     """The key that a person means, and its CID: a key, or its path in a mount. None if the tree has neither.
 
-    A record key may end in `.json` by itself. Then `is_path` says what comes first: the path that a mount
-    shows, or the key.
+    Where a text is both, of two keys, it is a path within a mount, and a key elsewhere.
     """
-    from mstfs.view.names import Names
+    is_record = target.archive.kind.name == "mst"
 
-    path = tuple(part for part in text.split(b"/") if part)
-    by_path = Names(suffix).key_of(path)
-    candidates = [by_path, text] if is_path else [text, by_path]
-    candidates += [text.removesuffix(end) for end in (b".json", b".cbor") if text.endswith(end)]
-    for key in candidates:
-        if key:
-            cid = tree.get(key)
+    def as_key() -> tuple[bytes, bytes] | None:
+        cid = tree.get(text)
+        return None if cid is None else (text, cid)
+
+    def as_path() -> tuple[bytes, bytes] | None:
+        namespace = target.namespace(tree)
+        if is_record:
+            key = namespace.key_of(_parts(text))
+            cid = None if key is None else tree.get(key)
+        else:
+            child = namespace.find(_parts(text))
+            key, cid = (None, None) if child is None else (child.key, child.cid)
+        return None if key is None or cid is None else (key, cid)
+
+    # Without a suffix, a path that escapes nothing is the key itself, which is quicker to look up.
+    path_first = target.mountpoint is not None and (is_record or b"%" in text)
+    found = (as_path() or as_key()) if path_first else (as_key() or as_path())
+    if found is None and is_record:
+        for end in (b".json", b".cbor"):
+            cid = tree.get(text.removesuffix(end)) if text.endswith(end) else None
             if cid is not None:
-                return key, cid
-    return None
+                return text.removesuffix(end), cid
+    return found
+
+
+def key_named(target: "Target", tree: "StagedTree", text: bytes) -> bytes:
+    """The key that a text stands for where the tree has none; of UnixFS also the path of a directory."""
+    if target.archive.kind.name == "unixfs":
+        return b"/".join(_parts(text))
+    key = target.namespace(tree).key_of(_parts(text)) if target.mountpoint is not None else None
+    return text if key is None else key
+
+
+def _parts(text: bytes) -> tuple[bytes, ...]:
+    return tuple(part for part in text.split(b"/") if part)

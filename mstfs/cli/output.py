@@ -4,10 +4,11 @@ What goes to a pipe is plain and stays the same from version to version. Colours
 terminals only; NO_COLOR (https://no-color.org) turns colours off.
 """
 
+import codecs
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -43,17 +44,24 @@ def without_controls(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
-def write_text(data: bytes) -> None:
-    """Write the text of a record as it is; on a terminal without control characters."""
-    if sys.stdout.isatty():
-        data = without_controls(data.decode("utf-8", "backslashreplace")).encode()
-    write_bytes(data)
-
-
 def write_bytes(data: bytes) -> None:
     """Write bytes behind what was printed so far."""
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def write_stream(pieces: Iterable[bytes]) -> None:
+    """Write bytes as they come; on a terminal without control characters, and what is no text escaped."""
+    sys.stdout.flush()
+    if not sys.stdout.isatty():
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+    else:
+        decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        for piece in pieces:
+            sys.stdout.buffer.write(without_controls(decoder.decode(piece)).encode())
+        sys.stdout.buffer.write(decoder.decode(b"", final=True).encode())
     sys.stdout.buffer.flush()
 
 

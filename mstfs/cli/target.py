@@ -6,14 +6,35 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from mstfs.errors import MountError, MstfsError, ReadOnly, Refused
 
 if TYPE_CHECKING:
     from mstfs.archive import Archive
+    from mstfs.staging.tree import StagedTree
+    from mstfs.tree.kinds import Kind
+    from mstfs.values.cipher import Cipher
+    from mstfs.values.interface import ValueOptions
+    from mstfs.view.names import Names
+    from mstfs.view.names import Path as Parts
+    from mstfs.view.namespace import Namespace
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a person says about the tree and the values of a target; None and "auto" are for it to say.
+
+    With a `cipher` the values are encrypted, but for those of keys that fit a pattern of `plain`.
+    """
+
+    tree: "Kind | None"
+    options: "ValueOptions"
+    cipher: "Cipher | None" = None
+    plain: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,10 +48,54 @@ class Target:
     """What the daemon of a mount says."""
 
     @property
-    def suffix(self) -> bytes:
-        """What the names of record files end in."""
-        form = self.status["format"] if self.status is not None else "json"
-        return f".{form}".encode()
+    def names(self) -> "Names":
+        """How a mount spells keys as names: this one, or one with the usual form of records."""
+        from mstfs.view.kinds import names_of
+        from mstfs.view.names import Names
+
+        names = names_of(self.archive.kind, self.archive.workspace.values)
+        if self.status is None or names.nested:
+            return names
+        return Names(f".{self.status['format']}".encode())
+
+    def namespace(self, tree: "StagedTree") -> "Namespace":
+        """The folders of a tree, as a mount shows them."""
+        from mstfs.view.kinds import namespace_of
+
+        return namespace_of(self.archive.kind, tree, self.names, self.is_kept)
+
+    def is_kept(self, parts: "Parts") -> bool:
+        """Whether a path is a folder because of scratch or drafts, whether or not keys are below it."""
+        files = self.archive.workspace.files
+        path = b"/".join(parts)
+        found = files.get(path)
+        return path in files.children or (found is not None and found.kind == "folder")
+
+    @property
+    def noun(self) -> str:
+        """What an entry of the tree is called where all of them are counted."""
+        return "record" if self.archive.kind.name == "mst" else "value"
+
+    @cached_property
+    def encrypted(self) -> bool | None:
+        """Whether values are encrypted; None where nothing tells."""
+        if self.status is not None and "encrypted" in self.status:
+            return bool(self.status["encrypted"])
+        return self.archive.encrypted
+
+    @cached_property
+    def lacks_key(self) -> bool:
+        """Whether values are encrypted with a key that was not given here."""
+        cipher = getattr(self.archive.workspace.values, "cipher", None)
+        return bool(self.encrypted) and cipher is None
+
+    def is_sealed(self, key: bytes) -> bool:
+        """Whether a value cannot be read here, for lack of its key."""
+        return self.lacks_key and key not in getattr(self.archive.workspace.values, "plain", ())
+
+    def hidden(self, root: str | None) -> Path | None:
+        """The mount, if only that can read what is shown: its daemon has the key."""
+        return self.mountpoint if self.lacks_key and root is None else None
 
 
 def is_dead_mount(path: Path) -> bool:
@@ -102,13 +167,24 @@ def ask(mountpoint: Path, request: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def open_target(path: Path, *, car_only: bool = False, overlay: Path | None = None) -> Iterator[Target]:
+def open_target(
+    path: Path,
+    *,
+    car_only: bool = False,
+    overlay: Path | None = None,
+    reading: Reading | None = None,
+    as_mounted: bool = False,
+) -> Iterator[Target]:
     """Open what a path names for reading: a CAR with its overlay, an overlay, or what a mount shows.
 
+    Of a mount, its daemon says what `reading` leaves open; with `as_mounted` also the form of records.
     Reading beside a running daemon is safe: it sees what has been committed so far.
     """
     from mstfs.archive import Archive
     from mstfs.codec import cid as cids
+    from mstfs.values.interface import ValueOptions
+
+    reading = reading or Reading(None, ValueOptions())
 
     if is_dead_mount(path):
         read_status(path)  # It says what to do about it.
@@ -131,9 +207,32 @@ def open_target(path: Path, *, car_only: bool = False, overlay: Path | None = No
         # The head of a mount that nobody can write to stays, even if it is an older root of the overlay.
         if status["read_only"] and not car_only:
             root = cids.parse(status["root"])
-    mode: Literal["car", "read"] = "car" if car_only else "read"
-    with Archive.open(path, mode=mode, overlay=overlay, root=root) as archive:
+        reading = _as_told(reading, status)
+        if as_mounted:
+            reading = replace(reading, options=replace(reading.options, form=status["format"]))
+    with Archive.open(
+        path,
+        mode="car" if car_only else "read",
+        overlay=overlay,
+        root=root,
+        tree=reading.tree,
+        options=reading.options,
+        cipher=reading.cipher,
+        plain=reading.plain,
+    ) as archive:
         yield Target(archive, inner, mountpoint, status)
+
+
+def _as_told(reading: Reading, status: dict[str, Any]) -> Reading:
+    """A reading, with what a daemon knows about its tree in place of what was not said."""
+    from mstfs.tree import kinds
+
+    options, tree = reading.options, reading.tree
+    if options.encoding == "auto" and status.get("values") is not None:
+        options = replace(options, encoding=status["values"])
+    if tree is None and status.get("tree") is not None:
+        tree = kinds.parse(status["tree"])
+    return replace(reading, tree=tree, options=options)
 
 
 def is_mounted(path: Path) -> bool:

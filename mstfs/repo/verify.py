@@ -5,33 +5,26 @@ which holds a key or a block for longer than it looks at it: every block of the 
 at in file order (`mstfs.blocks.car_survey`), the tree is walked from its root, and what was never reached
 is counted.
 
-Rules of this module: `car-torn` (the file ends inside a section, or goes on with something that is none),
-`section-cid`, `car-padding`, `car-header`, `car-root-count`, `missing-block`, `block-hash`,
-`block-hash-unknown` (a CID that proves nothing), `section-codec` (the bytes are there, but under another
-CID), `root-kind`, `key-syntax`.
-The others stand in `tree.mst.verify`, `tree.mst.node_rules`, `verify_commit`, `verify_record` and
-`codec.lenient`. Blocks that nothing links to and blocks that stand twice are counted, not reported.
+Rules of this module: `car-root-count`, `missing-block`, `block-hash`, `block-hash-unknown`, `root-kind`,
+`key-syntax`. The others stand in `tree.car_check`, `tree.mst.verify`, `tree.mst.node_rules`, `verify_commit`,
+`verify_record` and `codec.lenient`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mstfs.blocks.car import CarFile
-from mstfs.blocks.car_survey import BAD, COPY, LINKED, PLAIN, RESPELLED, TOLD, UNPROVEN, CarSurvey
+from mstfs.blocks.car_survey import BAD, LINKED, PLAIN, TOLD, UNPROVEN
 from mstfs.codec import cid as cids
-from mstfs.codec import lenient
 from mstfs.errors import BlockError, CidError, Refused
 from mstfs.repo import signing, syntax, verify_commit, verify_record
 from mstfs.repo.verify_commit import SignatureState
+from mstfs.tree.car_check import HASH_RULES, CarCheck, Progress
 from mstfs.tree.defect import Defect, block_defect
 from mstfs.tree.mst.verify import TreeVerification
 
 DEFECTS_KEPT = 10_000
 """Defects that a report holds; the rest is only counted."""
-
-
-Progress = Callable[[int, int], None]
-"""Called now and then with steps done and steps in all: a block is one step when it is hashed, one later."""
 
 
 @dataclass(frozen=True)
@@ -103,30 +96,28 @@ class Verification:
         self._car = car
         self._root = root
         self._key = None if key is None else signing.parse_public_key(key)
-        self._progress = progress
         self._allow_unsigned = allow_unsigned
-        self._survey = CarSurvey(car)
+        self._check = CarCheck(car, progress)
+        self._survey = self._check.survey
         self._tree: TreeVerification | None = None
         self._commit: verify_commit.Examined | None = None
         self._data: bytes | None = None
         self._records = 0
         self._complete = True
         self._count = 0
-        self._done = 0
-        self._total = 0
         self._ended = False
 
     def __iter__(self) -> Iterator[Defect]:
         for defect in self._run():
             self._count += 1
-            yield self._located(defect)
+            yield self._check.located(defect)
         self._ended = True
 
     def report(self, defects: tuple[Defect, ...] = ()) -> Report:
         """What was found, with the defects that the caller kept. Refused before the iteration has ended."""
         if not self._ended:
             raise Refused("the verification has not ended yet")
-        survey, tree, commit = self._survey, self._tree, self._commit
+        tree, commit = self._tree, self._commit
         return Report(
             root=self._root,
             commit=self._root if commit is not None else None,
@@ -135,46 +126,28 @@ class Verification:
             rev=commit.rev if commit is not None else None,
             records=self._records,
             nodes=tree.nodes if tree is not None else 0,
-            blocks_seen=len(survey),
-            unlinked=survey.count(0, LINKED | COPY),
-            duplicates=survey.count(COPY),
+            blocks_seen=len(self._survey),
+            unlinked=self._check.unlinked,
+            duplicates=self._check.duplicates,
             signature=commit.signature if commit is not None else "unsigned",
             complete=self._complete and tree is not None and tree.complete,
             defect_count=self._count,
             defects=defects,
         )
 
-    def _located(self, defect: Defect) -> Defect:
-        if defect.offset is not None or defect.cid is None:
-            return defect
-        try:
-            ordinal = self._survey.match(defect.cid)
-        except CidError:
-            return defect
-        return defect if ordinal < 0 else defect._replace(offset=self._survey.offset(ordinal))
-
     # --- the passes ---------------------------------------------------------------------------
 
     def _run(self) -> Iterator[Defect]:
-        yield from _header_defects(self._car, self._survey)
-        self._total = 2 * self._car.block_count
-        for done in self._survey.scan(verify_record.is_plain):
-            self._step(done)
-        self._total = 2 * len(self._survey)
-        yield from self._frame_defects()
-        if self._root is None and self._car.roots:
-            self._root = self._car.roots[0]
+        roots = self._car.roots
+        yield from self._check.header()
+        if len(roots) != 1:
+            yield Defect("car-root-count", f"the header names {len(roots)} roots, a repository has one")
+        yield from self._check.scan(verify_record.is_plain)
+        if self._root is None and roots:
+            self._root = roots[0]
         if self._root is not None:
             yield from self._from_root(self._root)
-        yield from self._leftovers()
-        self._step(self._total)
-
-    def _step(self, done: int) -> None:
-        done = min(done, self._total)
-        enough = min(self._done + 1024, self._total)
-        if self._progress is not None and done >= enough and done > self._done:
-            self._done = done
-            self._progress(done, self._total)
+        yield from self._check.leftovers()
 
     def _from_root(self, root: bytes) -> Iterator[Defect]:
         try:
@@ -182,7 +155,7 @@ class Verification:
         except BlockError as error:
             self._complete = False
             yield block_defect(error)
-            self._told(root)
+            self._check.told(root)
             return
         except CidError as error:
             self._complete = False
@@ -197,15 +170,9 @@ class Verification:
     def _walk(self, data: bytes) -> Iterator[Defect]:
         self._tree = TreeVerification(self._survey, data, self._check_entries)
         for defect in self._tree:
-            if defect.cid is not None and defect.rule in ("block-hash", "block-hash-unknown"):
-                self._told(defect.cid)
+            if defect.cid is not None and defect.rule in HASH_RULES:
+                self._check.told(defect.cid)
             yield defect
-
-    def _told(self, cid: bytes) -> None:
-        """The flaws of this block were reported; the last pass leaves it out."""
-        ordinal = self._survey.match(cid)
-        if ordinal >= 0:
-            self._survey.flags[ordinal] |= TOLD
 
     def _check_entries(
         self, node: bytes, keys: Sequence[bytes | None], values: Sequence[bytes | None]
@@ -225,7 +192,7 @@ class Verification:
                 flags[ordinal] |= LINKED
             else:
                 defects += self._check_record(value, key)
-        self._step(len(survey) + self._records)
+        self._check.step(len(survey) + self._records)
         return defects
 
     def _check_record(self, cid: bytes, key: bytes | None) -> Iterator[Defect]:
@@ -250,37 +217,3 @@ class Verification:
             # A block that many keys name is taken apart once.
             for defect in verify_record.defects(survey.data(ordinal)):
                 yield defect._replace(cid=cid, key=key)
-
-    def _leftovers(self) -> Iterator[Defect]:
-        """Wrong blocks that no link led to, and blocks whose CID is not the one that links spell."""
-        survey = self._survey
-        for ordinal, flags in enumerate(survey.flags):
-            if flags & (BAD | UNPROVEN) and not flags & TOLD:
-                rule = "block-hash" if flags & BAD else "block-hash-unknown"
-                message = survey.flaw(ordinal)
-            elif flags & RESPELLED:
-                rule = "section-codec"
-                message = "links name this block with another codec than the CID in the file"
-            else:
-                continue
-            yield Defect(rule, message, survey.stored_cid(ordinal), None, survey.offset(ordinal))
-
-    def _frame_defects(self) -> Iterator[Defect]:
-        """What the scan found between the blocks and at the end."""
-        survey, car = self._survey, self._car
-        for offset, reason in survey.problems:
-            # The scan skips NUL bytes, and sections whose length alone could be read.
-            rule = "section-cid" if car.read_raw(offset, 1) != b"\0" else "car-padding"
-            yield Defect(rule, reason, offset=offset)
-        if survey.padding:
-            message = f"{survey.padding} NUL bytes at the end"
-            yield Defect("car-padding", message, offset=survey.end - survey.padding)
-        if survey.torn is not None:
-            yield Defect("car-torn", survey.torn, offset=survey.end)
-
-
-def _header_defects(car: CarFile, survey: CarSurvey) -> Iterator[Defect]:
-    for departure in lenient.read(survey.header).departures:
-        yield Defect("car-header", f"the header is not canonical: {departure.message}")
-    if len(car.roots) != 1:
-        yield Defect("car-root-count", f"the header names {len(car.roots)} roots, a repository has one")

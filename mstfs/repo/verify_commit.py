@@ -179,5 +179,5 @@ def examine_root(cid: bytes, block: bytes, key: PublicKey | None, *, allow_unsig
         return Root(commit.data, commit, defects)
     if "e" in fields or "l" in fields:
         return Root(cid, None, [])
-    message = "the root is neither a commit nor a node of an MST"
+    message = "the root is neither a commit nor that of a tree that is known"
     return Root(None, None, [Defect("root-kind", message, cid)])

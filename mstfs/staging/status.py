@@ -61,6 +61,7 @@ def status(workspace: Workspace) -> dict[str, Any]:
         "root": to_text(head.root),
         "data": to_text(head.data),
         "kind": head.kind,
+        "tree": head.tree.name,
         "did": head.commit.did if head.commit is not None else None,
         "rev": head.rev,
         "read_only": workspace.read_only,

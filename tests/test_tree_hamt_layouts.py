@@ -295,5 +295,5 @@ def test_multihashes() -> None:
 
 
 def test_buckets_of_a_node() -> None:
-    node = HamtNode({b"a": b"1", b"b": b"2", b"c": b"3"}, (7, 7, 9), {}, {})
+    node = HamtNode({b"a": b"1", b"b": b"2", b"c": b"3"}, (7, 9), (2, 1), {}, {})
     assert node.buckets() == {7: {b"a": b"1", b"b": b"2"}, 9: {b"c": b"3"}}

@@ -7,26 +7,38 @@ Tricky bits
 """
 
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import dag_cbor
+import naive_hamt
 import naive_mst
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from view_kernel import Kernel
-from view_model import Model, Open, Refusal, key_named
-from workspaces import block, check_mirrors, odd_text, over, repository, swapped_text, text
+from view_model import ITSELF, REPOSITORY, Model, Open, Refusal, Rules
+from workspaces import DID, REV, block, check_mirrors, odd_text, over, swapped_text, text
 
 from mstfs.blocks.memory import MemoryBlocks
 from mstfs.blocks.sqlite import Database
 from mstfs.codec import cid as cids
+from mstfs.codec import dag_json
 from mstfs.errors import MstfsError
 from mstfs.opening import SCHEMA
 from mstfs.publish.plan import checkout, make_plan, record_plan
+from mstfs.repo import commit as commits
 from mstfs.staging.status import status
+from mstfs.tree.hamt.node import IDENTITY_DATA_BYTES, inline_cid
+from mstfs.tree.kinds import parse
+from mstfs.values.interface import ValueOptions
 from mstfs.view import changes
 from mstfs.view.inodes import ROOT, Inode
+from mstfs.view.kinds import key_rule
+from mstfs.view.names import Names
 from mstfs.view.nodes import Stored
 from mstfs.view.rename import Renamer
 from mstfs.view.revert import revert
@@ -34,33 +46,158 @@ from mstfs.view.view import View
 from mstfs.view.writer import Writer
 
 BIG = 70_000
-TEXTS = [
-    text(1),
-    text(2),
-    text(3),
-    swapped_text(1),
-    swapped_text(2),
-    odd_text(1),
-    odd_text(2),
-    odd_text(3) + b" " * BIG,
-    b"",
-    b"{",
-    b'{"n": 1.5}',
-    b"no record" * 9000,
+
+
+@dataclass(frozen=True)
+class World:
+    """One kind of tree to work on: the names and texts that programs use, and what the tree holds at first.
+
+    `make` gives root and blocks of an archive with these entries (key -> block), `data_root` the root of the
+    tree alone, `value` the CID that stands for a block in it.
+    """
+
+    rules: Rules
+    texts: list[bytes]
+    folders: list[bytes]
+    paths: list[bytes]
+    first: dict[bytes, bytes]
+    make: Callable[[dict[bytes, bytes]], tuple[bytes, dict[bytes, bytes]]]
+    data_root: Callable[[dict[bytes, bytes]], bytes]
+    value: Callable[[bytes], bytes]
+    options: ValueOptions = field(default_factory=ValueOptions)
+
+    def key(self, path: bytes) -> bytes:
+        key = self.rules.key_named(path)
+        assert key is not None
+        return key
+
+    def entries(self, files: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """The entries of a tree with these records, by path."""
+        return {self.key(path): self.value(data) for path, data in files.items()}
+
+
+def below(folders: list[bytes], leaves: list[bytes]) -> list[bytes]:
+    return [folder + b"/" + leaf for folder in folders for leaf in leaves]
+
+
+def _repository(files: dict[bytes, bytes]) -> tuple[bytes, dict[bytes, bytes]]:
+    data, nodes = naive_mst.build({key: cids.for_block(data) for key, data in files.items()})
+    root, made = commits.make(DID, data, REV, None)
+    return root, {**nodes, root: made, **{cids.for_block(data): data for data in files.values()}}
+
+
+def _repository_world() -> World:
+    folders = [b"a.b.c", b"a.b.d", b"tmp", b"odd", b"tmp/in", b"a.b.c/in"]
+    return World(
+        rules=REPOSITORY,
+        texts=[
+            text(1),
+            text(2),
+            text(3),
+            swapped_text(1),
+            swapped_text(2),
+            odd_text(1),
+            odd_text(2),
+            odd_text(3) + b" " * BIG,
+            b"",
+            b"{",
+            b'{"n": 1.5}',
+            b"no record" * 9000,
+        ],
+        folders=folders,
+        paths=[*below(folders, [b"x.json", b"y.json", b"x~", b"self.json"]), b"x.json", b"note~"],
+        first={b"a.b.c/x": block(1), b"a.b.c/self": block(2), b"a.b.d/y": block(3), b"odd/x": block(1)},
+        make=_repository,
+        data_root=lambda entries: naive_mst.build(entries)[0],
+        value=cids.for_block,
+    )
+
+
+# Some names are those of files and of folders.
+HAMT_FOLDERS = [b"a", b"b", b"a/in", b"b/in", b"x", b"a/x"]
+HAMT_PATHS = [
+    *below(HAMT_FOLDERS, [b"x", b"y", b".x.swp", b"!", b"%@"]),
+    *(b"x", b"in", b".#note"),
 ]
-FOLDERS = [b"a.b.c", b"a.b.d", b"tmp", b"odd", b"tmp/in", b"a.b.c/in"]
-LEAVES = [b"x.json", b"y.json", b"x~", b"self.json"]
-PATHS = [*(folder + b"/" + leaf for folder in FOLDERS for leaf in LEAVES), b"x.json", b"note~"]
-FIRST = {b"a.b.c/x": 1, b"a.b.c/self": 2, b"a.b.d/y": 3, b"odd/x": 1}
-
-paths = st.sampled_from(PATHS)
-texts = st.sampled_from(TEXTS)
+HAMT_KEYS = [b"a/x", b"a/y", b"b/in/y", b"b"]
 
 
-def shown(path: bytes) -> bytes:
-    key = key_named(path)
-    assert key is not None
-    return key
+def _blob_cid(data: bytes) -> bytes:
+    return cids.for_block(data, cids.RAW, cids.BLAKE3)
+
+
+def _blobs(files: dict[bytes, bytes]) -> tuple[bytes, dict[bytes, bytes]]:
+    root, nodes = naive_hamt.py_hamt_3({key: _blob_cid(data) for key, data in files.items()})
+    return root, {**nodes, **{_blob_cid(data): data for data in files.values()}}
+
+
+def _blob_world() -> World:
+    """Raw bytes in a HAMT of py-hamt 3: nothing is a draft, and only editors' temporaries are scratch."""
+    return World(
+        rules=Rules(Names(b"", nested=True), key_rule(parse("hamt3")), lambda data: data, lambda data: data),
+        texts=[b"", b"one", b"two", b"other", text(1), bytes(BIG), b"x" * BIG, b"y" * 140_000],
+        folders=HAMT_FOLDERS,
+        paths=HAMT_PATHS,
+        first=dict(zip(HAMT_KEYS, (b"one", text(1), b"", b"four"), strict=True)),
+        make=_blobs,
+        data_root=lambda entries: naive_hamt.py_hamt_3(entries)[0],
+        value=_blob_cid,
+    )
+
+
+def _record_cid(data: bytes) -> bytes:
+    return inline_cid(data) if len(data) <= IDENTITY_DATA_BYTES else cids.for_block(data)
+
+
+def _records(entries: dict[bytes, bytes]) -> tuple[bytes, dict[bytes, bytes]]:
+    plain = {}
+    for key, cid in entries.items():
+        inline = cids.identity_data(cid)
+        plain[key] = naive_hamt.link(cid) if inline is None else dag_cbor.decode(inline)
+    return naive_hamt.hash_map(plain, width=4)
+
+
+def _record_archive(files: dict[bytes, bytes]) -> tuple[bytes, dict[bytes, bytes]]:
+    root, nodes = _records({key: _record_cid(data) for key, data in files.items()})
+    return root, {**nodes, **{cids.for_block(data): data for data in files.values()}}
+
+
+def _record_world() -> World:
+    """Records in an IPLD HashMap, in the node or linked, and every new file is one."""
+    plain: list[Any] = [{"a": 1}, [1.5, None], "x" * 150, 7]
+    values = [dag_cbor.encode(value) for value in plain]
+    texts = [dag_json.render(value) for value in values]
+    return World(
+        rules=Rules(
+            Names(b"", nested=True), key_rule(parse("hashmap,width=4")), dag_json.parse, dag_json.render
+        ),
+        texts=[
+            *texts,
+            texts[0].replace(b"\n", b" "),
+            texts[2] + b" " * BIG,
+            b"",
+            b"{",
+            b'{"/": 5}',
+            b"no record" * 9000,
+        ],
+        folders=HAMT_FOLDERS,
+        paths=HAMT_PATHS,
+        first=dict(zip(HAMT_KEYS, values, strict=True)),
+        make=_record_archive,
+        data_root=lambda entries: _records(entries)[0],
+        value=_record_cid,
+        options=ValueOptions(new_files="record"),
+    )
+
+
+def drawn(field: str) -> st.SearchStrategy[bytes]:
+    """One of the names or texts of the world that the machine works on."""
+    return st.runner().flatmap(lambda machine: st.sampled_from(getattr(machine.world, field)))
+
+
+paths = drawn("paths")
+texts = drawn("texts")
+folders = drawn("folders")
 
 
 class Handle:
@@ -75,12 +212,16 @@ class Handle:
 class Programs(RuleBasedStateMachine):
     """What programs, the kernel and the command line do to a mount."""
 
+    world: World
+
     def __init__(self) -> None:
         super().__init__()
+        world = self.world
         self.folder = tempfile.TemporaryDirectory()
-        self.root, blocks = repository(FIRST)
+        self.root, blocks = world.make(world.first)
         self.car = MemoryBlocks(blocks.items())
-        self.model = Model({key + b".json": block(number) for key, number in FIRST.items()})
+        path_of = world.rules.names.path_of
+        self.model = Model({b"/".join(path_of(key)): data for key, data in world.first.items()}, world.rules)
         self.heads = [(self.root, dict(self.model.head))]
         self.handles: list[Handle] = []
         self.path = Path(self.folder.name) / "x.mstfs"
@@ -89,7 +230,7 @@ class Programs(RuleBasedStateMachine):
     def start(self) -> None:
         self.database = Database.open(self.path, schema=SCHEMA)
         root = self.heads[-1][0]
-        self.workspace = over(self.database, self.car, root)
+        self.workspace = over(self.database, self.car, root, self.world.options)
         newest = self.workspace.history.head()
         assert newest is not None
         assert newest.root == root
@@ -139,7 +280,8 @@ class Programs(RuleBasedStateMachine):
 
     @rule(path=paths, write=st.booleans(), truncate=st.booleans())
     def open(self, path: bytes, write: bool, truncate: bool) -> None:
-        if not self.can_hold(path) or path in self.model.links or path in self.model.all_folders():
+        is_link = self.model.plain(path) in self.model.links
+        if not self.can_hold(path) or is_link or path in self.model.all_folders():
             return
         inode = self.kernel.lookup(path)
         assert (inode is not None) == self.model.exists(path)
@@ -262,7 +404,7 @@ class Programs(RuleBasedStateMachine):
 
     @rule(data=st.data(), size=st.sampled_from([0, 1, 20, 100]))
     def truncate_by_name(self, data: st.DataObject, size: int) -> None:
-        files = sorted(self.model.files() - set(self.model.opened))
+        files = sorted(map(self.model.place, self.model.files() - set(self.model.opened)))
         if not files:
             return
         path = data.draw(st.sampled_from(files))
@@ -285,7 +427,7 @@ class Programs(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def unlink(self, data: st.DataObject) -> None:
-        files = sorted(self.model.files() | set(self.model.links))
+        files = sorted(self.model.placed())
         if files:
             path = data.draw(st.sampled_from(files))
             parent, name = self.parent(path), path.rpartition(b"/")[2]
@@ -295,25 +437,27 @@ class Programs(RuleBasedStateMachine):
             self.kernel.linked(parent, name, None)
             assert not self.view.stale
 
-    @rule(path=st.sampled_from([*FOLDERS, *PATHS[:4]]))
+    @rule(path=st.one_of(folders, paths))
     def mkdir(self, path: bytes) -> None:
-        if not self.can_hold(path) or self.model.exists(path) or self.model.is_record(path):
+        if not self.can_hold(path) or self.model.exists(path) or self.model.is_reserved(path):
+            return
+        if path.endswith(ITSELF):
             return
         parent, name = self.parent(path), path.rpartition(b"/")[2]
         self.kernel.linked(parent, name, self.kernel.refer(self.writer.mkdir(parent, name, 0o755)))
         assert not self.view.stale
-        self.model.folders.add(path)
-        self.model.touch(path)
+        self.model.mkdir(path)
 
     @rule(path=paths)
     def symlink(self, path: bytes) -> None:
-        if not self.can_hold(path) or self.model.exists(path) or self.model.is_record(path):
+        if not self.can_hold(path) or self.model.exists(path):
+            return
+        if self.model.is_record(self.model.plain(path)):
             return
         parent, name = self.parent(path), path.rpartition(b"/")[2]
         self.kernel.linked(parent, name, self.kernel.refer(self.writer.symlink(parent, name, b"target")))
         assert not self.view.stale
-        self.model.links[path] = b"target"
-        self.model.touch(path)
+        self.model.symlink(path, b"target")
 
     @rule(data=st.data())
     def rmdir(self, data: st.DataObject) -> None:
@@ -326,9 +470,9 @@ class Programs(RuleBasedStateMachine):
                 self.kernel.linked(parent, name, None)
             assert not self.view.stale
 
-    @rule(data=st.data(), goal=st.one_of(paths, st.sampled_from(FOLDERS)))
+    @rule(data=st.data(), goal=st.one_of(paths, folders))
     def rename(self, data: st.DataObject, goal: bytes) -> None:
-        sources = sorted(self.model.files() | set(self.model.links) | self.model.all_folders())
+        sources = sorted(self.model.placed() | self.model.all_folders())
         if not sources or not self.can_hold(goal):
             return
         source = data.draw(st.sampled_from(sources))
@@ -336,7 +480,10 @@ class Programs(RuleBasedStateMachine):
         # name of a collection would hide the collection, should it come back.
         if goal.startswith(source + b"/") or source.startswith(goal + b"/"):
             return
-        if goal in FOLDERS and source not in self.model.all_folders():
+        if source not in self.model.all_folders():
+            if goal in self.world.folders and not self.world.rules.nested:
+                return
+        elif goal.endswith(ITSELF):
             return
         old, new = source.rpartition(b"/")[2], goal.rpartition(b"/")[2]
         moved, parent, new_parent = self.kernel.lookup(source), self.parent(source), self.parent(goal)
@@ -362,8 +509,8 @@ class Programs(RuleBasedStateMachine):
         _, keys = record_plan(self.workspace, plan)
         changes.published(self.view, keys)
         self.model.publish()
-        wanted = {shown(path): cids.for_block(data) for path, data in self.model.head.items()}
-        assert self.workspace.head.data == naive_mst.build(wanted)[0]
+        wanted = self.world.entries(self.model.head)
+        assert self.workspace.head.data == self.world.data_root(wanted)
         assert not len(self.workspace.edits)
         if self.workspace.head.root != self.heads[-1][0]:
             self.heads.append((self.workspace.head.root, dict(self.model.head)))
@@ -384,7 +531,7 @@ class Programs(RuleBasedStateMachine):
         self.model.checkout(dict(head), force=force)
         self.heads.append((root, dict(head)))
 
-    @rule(path=st.one_of(paths, st.sampled_from(FOLDERS), st.just(b"")))
+    @rule(path=st.one_of(paths, folders, st.just(b"")))
     def revert(self, path: bytes) -> None:
         revert(self.view, [path])
         self.model.revert(path)
@@ -426,14 +573,15 @@ class Programs(RuleBasedStateMachine):
         inode = self.kernel.lookup(path)
         assert inode is not None
         attributes, data = self.kernel.look(inode)
-        if path in self.model.links:
+        plain = self.model.plain(path)
+        if plain in self.model.links:
             assert attributes.kind == "symlink"
             node = self.view.node(inode)
             assert isinstance(node, Stored)
-            assert self.view.contents(node) == self.model.links[path]
+            assert self.view.contents(node) == self.model.links[plain]
             return
         assert attributes.kind == "file"
-        assert data == self.model.visible(path)
+        assert data == self.model.visible(plain)
         assert attributes.size == len(data)
 
     @invariant()
@@ -446,12 +594,27 @@ class Programs(RuleBasedStateMachine):
     @invariant()
     def the_tables_say_the_same(self) -> None:
         check_mirrors(self.workspace)
-        wanted = {shown(path): cids.for_block(data) for path, data in self.model.tree().items()}
-        assert dict(self.workspace.staged.page()) == wanted
-        assert {shown(path) for path in self.model.edits} == set(self.workspace.edits.keys)
+        assert dict(self.workspace.staged.page()) == self.world.entries(self.model.tree())
+        assert {self.world.key(path) for path in self.model.edits} == set(self.workspace.edits.keys)
         drafts = {draft["path"].encode() for draft in status(self.workspace)["drafts"]}
-        assert drafts == self.model.errors
+        assert drafts == set(map(self.model.place, self.model.errors))
 
 
-TestPrograms = Programs.TestCase
-TestPrograms.settings = settings(max_examples=100, stateful_step_count=30)
+class Repository(Programs):
+    world = _repository_world()
+
+
+class Blobs(Programs):
+    world = _blob_world()
+
+
+class Records(Programs):
+    world = _record_world()
+
+
+TestRepository = Repository.TestCase
+TestRepository.settings = settings(max_examples=100, stateful_step_count=30)
+TestBlobs = Blobs.TestCase
+TestBlobs.settings = settings(max_examples=60, stateful_step_count=30)
+TestRecords = Records.TestCase
+TestRecords.settings = settings(max_examples=60, stateful_step_count=30)

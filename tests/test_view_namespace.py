@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import naive_hamt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,8 @@ from workspaces import cid, delete, put, staged_tree, tree_blocks, writable
 from mstfs.blocks.memory import MemoryBlocks
 from mstfs.errors import BlockError, MissingBlock, MstfsError
 from mstfs.staging.tree import StagedTree
+from mstfs.tree.hamt.pyhamt3 import PyHamt3
+from mstfs.tree.hamt.tree import HamtTree
 from mstfs.tree.mst.tree import MstTree
 from mstfs.view.names import Names
 from mstfs.view.names import Path as Names_Path
@@ -220,6 +223,40 @@ def test_every_key_without_a_form_is_reached_once(keys: set[bytes]) -> None:
     for folder in {path[:depth] for path in found for depth in range(len(path))}:
         below = {(path, *entry) for path, entry in found.items() if path[: len(folder)] == folder}
         assert set(tree.keys_below(folder)) == below
+
+
+def test_the_empty_key_and_empty_parts() -> None:
+    entries = {key: naive_hamt.value(1) for key in (b"", b"/", b"//", b"a", b"a/")}
+    root, nodes = naive_hamt.py_hamt_3(entries)
+    tree = StagedTree(HamtTree(MemoryBlocks(nodes.items()), PyHamt3()), root, None)
+    found = walked(KeyNamespace(tree, NESTED))
+    assert {b"/".join(path): key for path, (key, _) in found.items()} == {
+        b"%=": b"", b"%-/%=": b"/", b"%-/%-/%=": b"//", b"a/%@": b"a", b"a/%=": b"a/",
+    }  # fmt: skip
+
+
+def test_a_damaged_node_hides_no_other_file() -> None:
+    """Whether a folder is there cannot be known where any node is missing; files are looked up by their hash."""
+    entries = {b"%d/%d" % (number % 7, number): naive_hamt.value(number) for number in range(2000)}
+    root, nodes = naive_hamt.py_hamt_3(entries)
+    blocks = MemoryBlocks(nodes.items())
+    tree = HamtTree(blocks, PyHamt3())
+    blocks.delete(max(nodes.keys() - {root}))
+    found = KeyNamespace(StagedTree(tree, root, None), NESTED)
+    errors: list[MstfsError] = []
+    listed = {child.key for folder in range(7) for child in found.children((b"%d" % folder,), errors.append)}
+    assert errors
+    lost = set()
+    for key, cid in entries.items():
+        path = tuple(key.split(b"/"))
+        try:
+            assert found.find(path) == Child(path[-1], key, cid)
+        except BlockError:
+            lost.add(key)
+    assert lost
+    assert listed == set(entries) - lost
+    assert found.find((b"0",)) == Child(b"0", None, None)
+    assert found.find((b"nothing",)) is None
 
 
 def test_a_key_that_is_a_folder_too() -> None:

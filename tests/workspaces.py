@@ -22,8 +22,10 @@ from mstfs.repo.record import render
 from mstfs.staging.edits import Edits, StagedEdit
 from mstfs.staging.tree import StagedTree
 from mstfs.staging.workspace import Workspace
+from mstfs.tree.hamt.tree import HamtTree
 from mstfs.tree.mst.tree import MstTree
-from mstfs.values.interface import ValueOptions
+from mstfs.values.hamt import HamtValues
+from mstfs.values.interface import ValueOptions, Values
 from mstfs.values.records import RecordValues
 
 DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
@@ -126,15 +128,22 @@ def writable(folder: Path, entries: Mapping[bytes, int], **options: str) -> Work
     return over(database, MemoryBlocks(held.items()), root)
 
 
-def over(database: Database, lower: BlockReader, root: bytes) -> Workspace:
+def over(
+    database: Database, lower: BlockReader, root: bytes, options: ValueOptions | None = None
+) -> Workspace:
     """A workspace at `root` over an open database, with its first event if it has none."""
     blocks = OverlayBlocks(SqliteBlocks(database), [lower])
     head: Head = read_head(blocks, root)
+    tree = head.tree.open(blocks, cids.hash_of(head.data)[0])
+    values: Values = RecordValues(blocks, options or ValueOptions())
+    if head.tree.layout is not None:
+        assert isinstance(tree, HamtTree)
+        values = HamtValues(tree, head.tree.layout, options or ValueOptions())
     workspace = Workspace(
         head=head,
         blocks=blocks,
-        tree=MstTree(blocks),
-        values=RecordValues(blocks, ValueOptions()),
+        tree=tree,
+        values=values,
         database=database,
         read_only=False,
     )

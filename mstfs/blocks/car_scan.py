@@ -11,7 +11,6 @@ sections of length zero, which some writers leave behind as padding.
 import re
 import struct
 from collections.abc import Iterator
-from itertools import repeat
 from typing import NamedTuple
 
 from mstfs.blocks.car_format import Frame, read_at
@@ -28,7 +27,8 @@ _NULS = re.compile(rb"\x00+")
 
 ROW = struct.Struct(">32sQII")
 """An index row, big endian so that rows sort as bytes: key, offset of the CID, `meta`, section length."""
-_META_COMMON = cids.SHA2_256 << 8 | 36
+_METAS = {head: head[2] << 8 | 36 for head in cids.USUAL}
+"""`meta` of the CIDs that start so."""
 
 
 class Section(NamedTuple):
@@ -78,7 +78,7 @@ class Scan:
 
     def sections(self) -> Iterator[Section]:
         """Every whole section. CarError if the file cannot be read."""
-        common = cids.COMMON
+        common = cids.USUAL
         for base, window, limit in self._windows():
             at = 0
             fast_limit = min(limit, len(window) - _SLACK)
@@ -130,9 +130,10 @@ class Scan:
         rows: list[bytes] = []
         digests: list[bytes] = []
         offsets: list[int] = []
+        metas: list[int] = []
         lengths: list[int] = []
         add_digest, add_offset, add_length = digests.append, offsets.append, lengths.append
-        common = cids.COMMON
+        add_meta, meta_of = metas.append, _METAS.get
         fast_limit = min(limit, len(window) - _SLACK)
         at = 0
         while at < limit:
@@ -153,14 +154,17 @@ class Scan:
                     start = at + 1
                 else:
                     break
-                if window[start : start + 4] not in common:
+                meta = meta_of(window[start : start + 4])
+                if meta is None:
                     break
+                add_meta(meta)
                 add_digest(window[start + 4 : start + 36])
                 add_offset(base + start)
                 add_length(length)
                 at = start + length
             if base + at > self.end:  # only the last one can reach too far
                 digests.pop()
+                metas.pop()
                 length = lengths.pop()
                 at = offsets.pop() - base - len(varint.encode(length))
             if at >= limit:
@@ -172,7 +176,7 @@ class Scan:
                     rows.append(row)
         self._next = base + at
         self.blocks += len(digests)
-        rows += map(ROW.pack, digests, offsets, repeat(_META_COMMON), lengths)
+        rows += map(ROW.pack, digests, offsets, metas, lengths)
         return rows
 
     def _careful(self, window: bytes, at: int, base: int) -> tuple[int, Section | None]:

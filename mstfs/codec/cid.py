@@ -32,7 +32,10 @@ DIGEST_BYTES_MIN = 16
 
 COMMON = frozenset(bytes((1, codec, SHA2_256, 32)) for codec in (RAW, DAG_PB, DAG_CBOR))
 """The first four bytes of nearly every CID; 32 bytes of digest follow."""
-_PREFIXES = {codec: bytes((1, codec, SHA2_256, 32)) for codec in (RAW, DAG_PB, DAG_CBOR)}
+_BLAKE3 = frozenset(bytes((1, codec, BLAKE3, 32)) for codec in (RAW, DAG_PB, DAG_CBOR))
+USUAL = COMMON | _BLAKE3
+"""The same, and those of HAMTs."""
+_PREFIXES = {(prefix[2], prefix[1]): prefix for prefix in USUAL}
 _V0 = b"\x12\x20"
 _sha256 = hashlib.sha256
 
@@ -62,7 +65,7 @@ def split(data: Buffer, offset: int) -> int:
     CidError if it is malformed, cut off, or longer than `limits.CID_BYTES`.
     """
     head = bytes(data[offset : offset + 4])
-    if head in COMMON and offset + 36 <= len(data):
+    if head in USUAL and offset + 36 <= len(data):
         return offset + 36
     if head[:2] == _V0:
         end = offset + 34
@@ -86,7 +89,7 @@ def split(data: Buffer, offset: int) -> int:
 
 def check(cid: bytes) -> None:
     """CidError unless the bytes are exactly one well-formed CID."""
-    if len(cid) == 36 and cid[:4] in COMMON:
+    if len(cid) == 36 and cid[:4] in USUAL:
         return
     if split(cid, 0) != len(cid):
         raise CidError("a CID is followed by other bytes")
@@ -99,15 +102,15 @@ def codec_of(cid: bytes) -> int:
 
 def multihash_of(cid: bytes) -> bytes:
     """Hash code, digest length and digest: what blocks are matched by."""
-    if len(cid) == 36 and cid[:4] in COMMON:
+    if len(cid) == 36 and cid[:4] in USUAL:
         return cid[2:]
     return cid[_parts(cid)[1] :]
 
 
 def hash_of(cid: bytes) -> tuple[int, bytes]:
     """The code of the hash function, and the digest."""
-    if len(cid) == 36 and cid[:4] in COMMON:
-        return SHA2_256, cid[4:]
+    if len(cid) == 36 and cid[:4] in USUAL:
+        return cid[2], cid[4:]
     _, position = _parts(cid)
     try:
         code, position = varint.decode(cid, position)
@@ -133,7 +136,7 @@ def _parts(cid: bytes) -> tuple[int, int]:
 
 def identity_data(cid: bytes) -> bytes | None:
     """The content that an identity CID carries in itself, or None for every other CID."""
-    if len(cid) == 36 and cid[:4] in COMMON:
+    if len(cid) == 36 and cid[:4] in USUAL:
         return None
     code, digest = hash_of(cid)
     return digest if code == IDENTITY else None
@@ -195,10 +198,9 @@ def to_text(cid: bytes) -> str:
 
 def for_block(data: bytes, codec: int = DAG_CBOR, hash_code: int = SHA2_256) -> bytes:
     """The version 1 CID of a block. CidError if the hash function is not supported."""
-    if hash_code == SHA2_256:
-        prefix = _PREFIXES.get(codec)
-        if prefix is not None:
-            return prefix + _sha256(data).digest()
+    prefix = _PREFIXES.get((hash_code, codec))
+    if prefix is not None:
+        return prefix + (_sha256(data).digest() if hash_code == SHA2_256 else blake3(data).digest())
     digest = data if hash_code == IDENTITY else _digest(hash_code, data)
     parts = (1, codec, hash_code, len(digest))
     cid = b"".join([varint.encode(part) for part in parts]) + digest
@@ -213,8 +215,12 @@ def matches(cid: bytes, data: bytes) -> bool:
     A truncated digest is compared by its length. CidError if the CID proves nothing: an unknown
     or broken hash function (sha1), or a digest of the wrong length.
     """
-    if len(cid) == 36 and cid[:4] in COMMON:
-        return _sha256(data).digest() == cid[4:]
+    if len(cid) == 36:
+        head = cid[:4]
+        if head in COMMON:
+            return _sha256(data).digest() == cid[4:]
+        if head in _BLAKE3:
+            return bool(blake3(data).digest() == cid[4:])
     code, digest = hash_of(cid)
     if code == IDENTITY:
         return digest == data

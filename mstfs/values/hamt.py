@@ -204,6 +204,8 @@ class HamtValues(Values):
 
     def load(self, key: bytes, cid: bytes) -> Any:
         """The value as Python has it. A record is at most `limits.RECORD_BYTES` long, else LimitExceeded."""
+        if not self._decodes(cid) and not self.sealed(key):
+            return self._stored.whole(cid)
         if self.kind(key, cid) == "blob":
             return self.read(key, cid, 0, self.size(key, cid))
         try:

@@ -93,6 +93,13 @@ class Stored:
             return UnixfsSource(self.unixfs, cid)
         return BlockSource(self._blocks, self._cache, cid)
 
+    def whole(self, cid: bytes) -> bytes:
+        """All of what a CID names."""
+        if cids.codec_of(cid) != cids.DAG_PB:
+            return self._blocks.get(cid)
+        source = UnixfsSource(self.unixfs, cid)
+        return source.read(0, source.size)
+
 
 class RangeStream:
     """The bytes `head`, then the `size` bytes that `read` gives, one after the other."""

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Container
 
 from mstfs.errors import MstfsError, RecordError
 from mstfs.staging.files import CHUNK_BYTES, StoredFile
@@ -16,8 +17,8 @@ log = logging.getLogger("mstfs")
 EMPTY = "the file is empty"
 UNFINISHED = "the file was never closed"
 
-COMPARED_BYTES = 1 << 20
-"""How much of two files is held at once to compare them."""
+HELD_BYTES = 1 << 20
+"""How much of a file is held at once to compare or copy it."""
 
 
 class Keeper:
@@ -110,8 +111,8 @@ class Keeper:
             if values.size(key, cid) != size:
                 return False
             return all(
-                values.read(key, cid, offset, COMPARED_BYTES) == read(offset, COMPARED_BYTES)
-                for offset in range(0, size, COMPARED_BYTES)
+                values.read(key, cid, offset, HELD_BYTES) == read(offset, HELD_BYTES)
+                for offset in range(0, size, HELD_BYTES)
             )
         except MstfsError:
             return False
@@ -140,21 +141,29 @@ class Keeper:
     def _store(self, inode: Inode, buffer: Buffer, error: str | None, *, over_row: bool) -> StoredFile:
         """Store a buffer; `over_row` says that it lies over what is stored of the file already."""
         assert inode.path is not None
-        known = self.workspace.files.get(inode.path)
-        chunks: dict[int, bytes | bytearray] = dict(buffer.chunks)
-        if known is None or not over_row:
-            # What lies below the buffer is not in the row: all of it goes in. Holes do not: they are zeros.
-            for number in range((buffer.base_size + CHUNK_BYTES - 1) // CHUNK_BYTES):
-                if number not in chunks:
-                    chunks[number] = buffer.read(number * CHUNK_BYTES, CHUNK_BYTES)
+        files = self.workspace.files
+        known = files.get(inode.path)
         mtime_ns = time.time_ns() if inode.mtime_ns is None else inode.mtime_ns
         with self.workspace.transaction():
             row = self._row(inode, error)
             kept = min(buffer.base_size, row.size)
-            row = self.workspace.files.write(row, chunks, buffer.size, kept, error=error, mtime_ns=mtime_ns)
+            row = files.write(row, buffer.chunks, buffer.size, kept, error=error, mtime_ns=mtime_ns)
+            if known is None or not over_row:
+                # What lies below the buffer is not in the row. All of it goes in, but holes: they are zeros.
+                row = self.copy(row, buffer.read, buffer.base_size, without=buffer.chunks)
         self.view.pending.pop(inode.path, None)
         inode.node = Stored(row)
         inode.mtime_ns = None
+        return row
+
+    def copy(self, row: StoredFile, read: ReadRange, size: int, without: Container[int] = ()) -> StoredFile:
+        """Store what `read` gives as the first `size` bytes of a file, but not the chunks `without`."""
+        for start in range(0, size, HELD_BYTES):
+            numbers = range(start // CHUNK_BYTES, -(-min(start + HELD_BYTES, size) // CHUNK_BYTES))
+            chunks = {
+                number: read(number * CHUNK_BYTES, CHUNK_BYTES) for number in numbers if number not in without
+            }
+            row = self.workspace.files.write(row, chunks, row.size, row.size)
         return row
 
     def _row(self, inode: Inode, error: str | None) -> StoredFile:

@@ -14,8 +14,7 @@ from mstfs.view.namespace import KeyNamespace, Namespace
 
 KeyRule = Callable[[bytes], bool]
 
-EDITOR_FILES = re.compile(rb"(\.[^/]*\.sw[a-z]|4913|\.#[^/]*|\.fuse_hidden[0-9a-f]+|\.nfs[0-9a-f]+)")
-"""Names that vim, emacs and the kernel give to files which live for as long as another one is in use."""
+_TEMPORARY = re.compile(rb"\.[^/]*\.sw[a-z]|\.#[^/]*|\.fuse_hidden[0-9a-f]+|\.nfs[0-9a-f]+")
 
 
 def names_of(kind: Kind, values: Values) -> Names:
@@ -33,17 +32,25 @@ def namespace_of(kind: Kind, tree: StagedTree, names: Names, is_kept: Callable[[
 
 
 def key_rule(kind: Kind) -> KeyRule:
-    """Which keys a program may make by making a file: any other file is scratch."""
+    """Which keys a program may make by making a file.
+
+    In a repository any other file is scratch. Elsewhere every name is to be a key, but for temporary ones.
+    """
     if kind.name == "mst":
         return is_key
     text = kind.layout is not None and kind.layout.text_keys
 
     def rule(key: bytes) -> bool:
-        if len(key) > KEY_BYTES or EDITOR_FILES.fullmatch(key.rpartition(b"/")[2]):
+        if len(key) > KEY_BYTES or is_temporary(key.rpartition(b"/")[2]):
             return False
         return not text or _is_text(key)
 
     return rule
+
+
+def is_temporary(name: bytes) -> bool:
+    """Whether vim, emacs or the kernel give such a name to a file that lives while another one is in use."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def _is_text(key: bytes) -> bool:

@@ -65,9 +65,10 @@ class KeyNamespace(Namespace):
         return (*path, ITSELF) if self.names.nested and self.is_folder(path) else path
 
     def key_of(self, path: Path) -> bytes | None:
-        if self.names.nested and len(path) > 1 and path[-1] == ITSELF:
-            return self.names.key_of(path[:-1]) if self.is_folder(path[:-1]) else None
-        return self.names.key_of(path)
+        return self.names.key_of(path[:-1] if self._is_itself(path) else path)
+
+    def _is_itself(self, path: Path) -> bool:
+        return self.names.nested and len(path) > 1 and path[-1] == ITSELF
 
     def is_folder(self, path: Path) -> bool:
         """Whether a path is a folder: of keys, or because it is kept."""
@@ -79,6 +80,8 @@ class KeyNamespace(Namespace):
         nested = self.names.nested
         if nested and self.is_folder(path):
             return Child(path[-1], None, None)
+        if self._is_itself(path) and not self.is_folder(path[:-1]):
+            return None
         key = self.key_of(path)
         cid = self.tree.get(key) if key is not None else None
         if cid is not None:
@@ -99,6 +102,9 @@ class KeyNamespace(Namespace):
                 # What stands first in the folder is damaged: it exists if anything in it can be read.
                 if any(True for _ in self._below(folder, lambda error: None)):
                     return True
+                if self.names.nested:
+                    # Hashes scatter keys: one damaged node would hide each file behind a folder that may be.
+                    return False
                 raise
             return entry is not None and entry.key.startswith(prefix)
         return any(True for _ in self._below(folder, None))
@@ -128,12 +134,12 @@ class KeyNamespace(Namespace):
         prefix = self.names.prefix_of(folder)
         seen: set[bytes] = set()
         after: bytes | None = None
-        passed = b""
+        passed: bytes | None = None
         # Beside collections there are no files: the first entry of each is enough.
         size = PAGE if depth or self.names.nested else 1
         while page := self.tree.page(prefix, after, size, on_missing):
             for key, cid in page:
-                if key <= passed:
+                if passed is not None and key <= passed:
                     continue
                 path = self.names.path_of(key)
                 if path[:depth] != folder:
@@ -147,7 +153,7 @@ class KeyNamespace(Namespace):
                 inner = (*folder, path[depth])
                 if self.names.is_whole(inner):
                     passed = self._last_below(inner)
-            after = max(page[-1].key, passed)
+            after = max(page[-1].key, passed or b"")
 
     def _last_below(self, folder: Path) -> bytes:
         # No key below the folder is greater than this, and no key beyond it is smaller: "/" + 1 is "0".

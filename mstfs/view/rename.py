@@ -10,9 +10,10 @@ import logging
 import time
 from functools import partial
 
-from mstfs.errors import MstfsError, RecordError
+from mstfs.errors import RecordError
 from mstfs.limits import RECORD_BYTES
-from mstfs.staging.files import CHUNK_BYTES, StoredFile
+from mstfs.staging.files import StoredFile
+from mstfs.tree.interface import UNREADABLE
 from mstfs.view.inodes import Inode
 from mstfs.view.keeper import EMPTY
 from mstfs.view.names import in_control
@@ -55,6 +56,7 @@ class Renamer:
         if isinstance(node, Folder):
             if target.startswith(source + b"/") or self.view.is_reserved(target):
                 raise refusal(errno.EINVAL)
+            self.writer.check_spelling(target, folder=True)
             self._folder(source, target)
         else:
             self._file(source, node, target)
@@ -113,6 +115,7 @@ class Renamer:
 
     def _move_file(self, source: bytes, node: Node, target: bytes, inode: Inode | None) -> None:
         """Move one file in the tables. Inside a transaction."""
+        self.writer.check_spelling(target)
         old_key, new_key = self.view.key_of(source), self.view.key_of(target)
         if isinstance(node, Leaf):
             self._move_record(node, target, new_key, inode)
@@ -141,21 +144,20 @@ class Renamer:
             self.keeper.drop_path(target)
             self.workspace.stage_cid(new_key, node.cid, text=text, mtime_ns=mtime_ns)
         else:
-            buffer = inode.buffer if inode is not None else None
-            try:
-                # Who has it open may see another text than the name says; that is what goes along.
-                data = buffer.read(0, buffer.size) if buffer is not None else self.view.contents(node)
-            except MstfsError:
-                # What cannot be read cannot become scratch, and must not be lost by trying.
-                raise refusal(errno.EIO) from None
-            self.keeper.drop_path(target)
-            chunks = {
-                number: data[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
-                for number in range((len(data) + CHUNK_BYTES - 1) // CHUNK_BYTES)
-            }
-            row = self.workspace.files.add(target, "file", mode=self.view.file_mode, mtime_ns=time.time_ns())
-            self.workspace.files.write(row, chunks, len(data), 0, mtime_ns=mtime_ns)
+            self._to_scratch(node, target, inode, mtime_ns)
         self.workspace.stage_delete(node.key)
+
+    def _to_scratch(self, node: Leaf, target: bytes, inode: Inode | None, mtime_ns: int) -> None:
+        buffer = inode.buffer if inode is not None else None
+        try:
+            # Who has it open may see another text than the name says; that is what goes along.
+            size, read = (buffer.size, buffer.read) if buffer is not None else self.view.reader(node)
+            self.keeper.drop_path(target)
+            row = self.workspace.files.add(target, "file", mode=self.view.file_mode, mtime_ns=mtime_ns)
+            self.keeper.copy(self.workspace.files.change(row, size=size), read, size)
+        except UNREADABLE:
+            # What cannot be read cannot become scratch, and must not be lost by trying.
+            raise refusal(errno.EIO) from None
 
     def _changes_form(self, node: Leaf, key: bytes) -> bool:
         """Whether a value must be made anew to stand under another key.

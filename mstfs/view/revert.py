@@ -1,7 +1,7 @@
 """Revert: drop edits and drafts, so that what is published shows again. Scratch is left alone."""
 
 from mstfs.errors import Refused
-from mstfs.view.changes import changed_path, hold
+from mstfs.view.changes import before_moves, hold, moved
 from mstfs.view.keeper import Keeper
 from mstfs.view.names import in_control
 from mstfs.view.view import View, split_path
@@ -15,39 +15,38 @@ def revert(view: View, paths: list[bytes]) -> list[bytes]:
     workspace = view.workspace
     if workspace.read_only:
         raise Refused("the mount is read only: nothing is staged")
-    chosen: set[bytes] = set()
+    chosen: dict[bytes, bytes] = {}
     for path in paths:
         clean = path.strip(b"/")
         if in_control(clean) or b".." in clean.split(b"/"):
             raise Refused(f"{path.decode('utf-8', 'backslashreplace')} is not part of the tree")
         chosen |= _below(view, clean)
-    gone = []
+    gone: dict[bytes, bytes] = {}
     keeper = Keeper(view)
-    for path in sorted(chosen):
+    before_moves(view, chosen.values())
+    for path in chosen:
         hold(view, view.inodes.get(path))
     with workspace.transaction():
-        for path in sorted(chosen):
-            key = view.namespace.key_of(split_path(path))
+        for path, key in sorted(chosen.items()):
             row = workspace.files.get(path)
-            if row is not None and key is not None and row.kind == "file":
+            is_draft = row is not None and row.kind == "file"
+            if is_draft:
                 keeper.drop_row(path)
-                gone.append(path)
-            if key is not None and workspace.edits.discard(key) and path not in gone[-1:]:
-                gone.append(path)
-    for path in gone:
-        changed_path(view, split_path(path))
+            if workspace.edits.discard(key) or is_draft:
+                gone[path] = key
+    moved(view, list(gone.values()))
     view.switched()
-    return gone
+    return list(gone)
 
 
-def _below(view: View, folder: bytes) -> set[bytes]:
-    """Paths at or below a path that carry an edit or a draft."""
-    found = {file.path for file in view.workspace.files.drafts() if _inside(file.path, folder)}
-    for key in view.workspace.edits.keys:
-        path = b"/".join(view.namespace.path_of(key))
-        if _inside(path, folder):
-            found.add(path)
-    return found
+def _below(view: View, folder: bytes) -> dict[bytes, bytes]:
+    """Paths at or below a path that carry an edit or a draft, and their keys."""
+    namespace = view.namespace
+    edits = {b"/".join(namespace.path_of(key)): key for key in view.workspace.edits.keys}
+    drafts = {file.path: namespace.key_of(split_path(file.path)) for file in view.workspace.files.drafts()}
+    return {
+        path: key for path, key in {**drafts, **edits}.items() if key is not None and _inside(path, folder)
+    }
 
 
 def _inside(path: bytes, folder: bytes) -> bool:

@@ -9,15 +9,16 @@ import os
 import time
 from typing import TypeGuard
 
-from mstfs.limits import NAME_BYTES, RECORD_BYTES, SCRATCH_BYTES
+from mstfs.limits import KEY_BYTES, NAME_BYTES, RECORD_BYTES, SCRATCH_BYTES
 from mstfs.staging.files import CHUNK_BYTES, StoredFile
 from mstfs.view.buffers import Buffer
 from mstfs.view.control import COMMANDS
 from mstfs.view.inodes import Inode
 from mstfs.view.keeper import Keeper
+from mstfs.view.kinds import is_temporary
 from mstfs.view.names import CONTROL, in_control
 from mstfs.view.nodes import Command, Control, Folder, Leaf, Node, Pending, Stored
-from mstfs.view.view import View, join_path
+from mstfs.view.view import View, join_path, split_path
 
 log = logging.getLogger("mstfs")
 
@@ -61,6 +62,23 @@ class Writer:
             raise refusal(errno.EROFS)
         return path
 
+    def check_spelling(self, path: bytes, *, folder: bool = False) -> None:
+        """Refuse a name that no key can have, where every name is to be one: it could never be published."""
+        names, place = self.view.names, split_path(path)
+        if not names.nested:
+            return
+        key = self.view.namespace.key_of(place)
+        if folder:
+            key = names.prefix_of(place) + b"x" if names.can_hold_keys(place) else None
+        if key is None:
+            raise refusal(errno.EINVAL)
+        if len(key) > KEY_BYTES:
+            raise refusal(errno.ENAMETOOLONG)
+        # A piece of a long name may end inside of a character.
+        whole = not folder or names.is_whole(place)
+        if whole and not self.view.is_key(key) and not is_temporary(key.rpartition(b"/")[2]):
+            raise refusal(errno.EILSEQ)
+
     def touch_folder(self, path: bytes) -> None:
         """A folder's listing changed just now; it stays, even when its last key is gone, until rmdir."""
         self.view.folder_times[path] = time.time_ns()
@@ -73,6 +91,8 @@ class Writer:
         path = self.writable_path(parent, name)
         if self.view.resolve(path) is not None:
             raise refusal(errno.EEXIST)
+        if parent.path != COMMANDS:
+            self.check_spelling(path)
         there = self.view.inodes.get(path)
         if there is not None and there.opens:
             # Another file had this name, and went away without its last user.
@@ -92,6 +112,7 @@ class Writer:
     def mkdir(self, parent: Inode, name: bytes, mode: int) -> Inode:
         """A folder: a collection to be, or scratch."""
         path = self._free_name(parent, name)
+        self.check_spelling(path, folder=True)
         with self.workspace.transaction():
             self.workspace.files.add(path, "folder", mode=mode & 0o777, mtime_ns=time.time_ns())
         inode = self.view.inodes.at(path, Folder())
@@ -102,6 +123,7 @@ class Writer:
     def symlink(self, parent: Inode, name: bytes, target: bytes) -> Inode:
         """A symbolic link, as scratch: no key can have its name, for a tree has no place for it."""
         path = self._free_name(parent, name)
+        self.check_spelling(path)
         if self.view.key_of(path) is not None:
             raise refusal(errno.EPERM)
         with self.workspace.transaction():

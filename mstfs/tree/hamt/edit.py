@@ -6,34 +6,32 @@ means. Then the touched nodes are made anew from the bottom up, each once; in a 
 whose entries fit into a bucket becomes one. Nodes that no real change reached stay as they are.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from operator import lt
+from typing import TypeAlias
 
 from mstfs.codec import cid as cids
 from mstfs.errors import LimitExceeded, MissingBlock, MissingBlocks, NodeError, Refused
 from mstfs.limits import KEY_BYTES, NODE_BYTES
+from mstfs.tree.hamt.draft import Draft
 from mstfs.tree.hamt.hashes import KeyHash
 from mstfs.tree.hamt.layout import Layout
-from mstfs.tree.hamt.node import NO_INLINE, Bucket, HamtNode, Load, inline_data
+from mstfs.tree.hamt.node import Bucket, Fetch, HamtNode, Links, Load, all_common, inline_data
 from mstfs.tree.interface import Applied, Edit
 
 PROBED_NODES = 256
 """Nodes that are read to see whether a subtree is sparse."""
 
-
-class Step(NamedTuple):
-    """An edit on its way down: the digest of its key, the key, and the CID to put or None."""
-
-    digest: bytes
-    key: bytes
-    cid: bytes | None
-
+Step: TypeAlias = tuple[bytes, bytes, bytes | None]
+"""An edit on its way down: the digest of its key, the key, and the CID to put or None."""
 
 InlineOf: TypeAlias = Callable[[bytes], bytes | None]
 """From a CID that does not carry its value to the value, if it must go inside the node: no store holds it."""
 
 
 def apply(
+    fetch: Fetch,
     load: Load,
     root: bytes,
     layout: Layout,
@@ -52,14 +50,35 @@ def apply(
     function = check(layout, edits)
     if not edits:
         return Applied(root, {})
-    steps = [Step(function(key), key, None if cid is None else layout.spelled(cid)) for key, cid in edits]
-    return Batch(load, layout, function, hash_code, inline_of).run(root, steps)
+    spelled = layout.spelled
+    steps = [(function(key), key, None if cid is None else spelled(cid)) for key, cid in edits]
+    return Batch(fetch, load, layout, function, hash_code, inline_of).run(root, steps)
 
 
-def check(layout: Layout, edits: Sequence[Edit]) -> KeyHash:
+def check(layout: Layout, edits: Sequence[tuple[bytes, bytes | None]]) -> KeyHash:
     """Raises what `apply` raises for a batch that makes no sense; the function that places the keys."""
     if not layout.writable:
         raise Refused(f"a {layout.name} can be read, but not edited")
+    if not _is_plain(edits):
+        _check_each(layout, edits)
+    function = layout.hash
+    if function is None:
+        raise Refused("nobody here knows the function that places the keys of this tree")
+    return function
+
+
+def _is_plain(edits: Sequence[tuple[bytes, bytes | None]]) -> bool:
+    # Whether nothing is wrong with a batch, if that can be told without a look at each edit.
+    keys = [key for key, _ in edits]
+    return (
+        all(map(lt, keys, keys[1:]))
+        and len(max(keys, key=len, default=b"")) <= KEY_BYTES
+        and b"".join(keys).isascii()
+        and all_common([cid for _, cid in edits if cid is not None])
+    )
+
+
+def _check_each(layout: Layout, edits: Sequence[tuple[bytes, bytes | None]]) -> None:
     previous: bytes | None = None
     for key, cid in edits:
         if previous is not None and key <= previous:
@@ -74,23 +93,18 @@ def check(layout: Layout, edits: Sequence[Edit]) -> KeyHash:
             except UnicodeDecodeError:
                 raise Refused(f"the keys of a {layout.name} are text, and {key!r} is no UTF-8") from None
         previous = key
-    function = layout.hash
-    if function is None:
-        raise Refused("nobody here knows the function that places the keys of this tree")
-    return function
 
 
 class _Work:
     """One touched node. `cid` is None for a node that the old tree does not have."""
 
-    __slots__ = ("buckets", "changed", "children", "cid", "level", "links", "shrunk", "steps")
+    __slots__ = ("changed", "children", "cid", "draft", "level", "shrunk", "steps")
 
     def __init__(self, cid: bytes | None, level: int, steps: Sequence[Step]) -> None:
         self.cid = cid
         self.level = level
         self.steps = steps
-        self.buckets: dict[int, Bucket] = {}
-        self.links: dict[int, bytes] = {}
+        self.draft: Draft
         self.children: dict[int, _Work] = {}
         self.changed = cid is None
         self.shrunk = False  # an entry went away in it or below it
@@ -100,9 +114,16 @@ class Batch:
     """One run of `apply`."""
 
     def __init__(
-        self, load: Load, layout: Layout, function: KeyHash, hash_code: int, inline_of: InlineOf
+        self,
+        fetch: Fetch,
+        load: Load,
+        layout: Layout,
+        function: KeyHash,
+        hash_code: int,
+        inline_of: InlineOf,
     ) -> None:
         self._inline_of = inline_of
+        self._fetch = fetch
         self._load = load
         self._layout = layout
         self._function = function
@@ -138,63 +159,74 @@ class Batch:
 
     def _descend(self, work: _Work) -> None:
         # Let the steps of one node change its buckets, or go on to its children.
-        if work.level >= self._layout.levels:
+        layout, level = self._layout, work.level
+        if level >= layout.levels:
             if work.cid is not None:
                 raise NodeError(work.cid, "tree-height", "hangs deeper than the hash of a key reaches")
             raise LimitExceeded(
-                f"more than {self._layout.bucket_size} keys have the hash of {work.steps[0].key[:100]!r}"
+                f"more than {layout.bucket_size} keys have the hash of {work.steps[0][1][:100]!r}"
             )
+        draft = work.draft = layout.draft(work.cid, level, self._fetch, self._load)
         if work.cid is not None:
-            node = self._load(work.cid, work.level)
             self._opened.add(work.cid)
-            work.buckets = node.buckets()
-            work.links = dict(node.links)
-            if node.inline:
-                self._inline.update(node.inline)
-        slots: dict[int, list[Step]] = {}
-        slot_of = self._layout.slot
-        for step in work.steps:
-            try:
-                slots.setdefault(slot_of(step.digest, work.level), []).append(step)
-            except IndexError:
-                if step.cid is not None:
-                    raise LimitExceeded(
-                        f"the hash of {step.key[:100]!r} is too short to tell it from other keys"
-                    ) from None
-        into = self._into_bucket if self._layout.canonical else self._into_bucket_in_turn
-        for slot, steps in slots.items():
-            link = work.links.get(slot)
+            self._inline.update(draft.inline)
+        into = self._into_bucket_in_turn
+        if layout.canonical:
+            into = self._into_bucket if work.cid is not None else self._into_new
+        for slot, steps in self._by_slot(work).items():
+            link = draft.link(slot)
             rest = into(work, slot, steps) if link is None else steps
             if rest:
-                child = work.children[slot] = _Work(link, work.level + 1, rest)
+                child = work.children[slot] = _Work(link, level + 1, rest)
                 self._works.append(child)
+
+    def _by_slot(self, work: _Work) -> dict[int, list[Step]]:
+        layout, level = self._layout, work.level
+        slots: defaultdict[int, list[Step]] = defaultdict(list)
+        # A slot of eight bits, by far the most common one, is a byte of the digest.
+        at = level + layout.skip if layout.width == 8 else None
+        for step in work.steps:
+            try:
+                slots[step[0][at] if at is not None else layout.slot(step[0], level)].append(step)
+            except IndexError:
+                if step[2] is not None:
+                    raise LimitExceeded(
+                        f"the hash of {step[1][:100]!r} is too short to tell it from other keys"
+                    ) from None
+        return slots
 
     def _into_bucket(self, work: _Work, slot: int, steps: Sequence[Step]) -> Sequence[Step]:
         # All steps at once. What does not fit is returned for a new child.
-        old = work.buckets.get(slot, {})
+        old = work.draft.bucket(slot)
         bucket = dict(old)
         for _, key, cid in steps:
             if cid is None:
-                bucket.pop(key, None)
+                if bucket.pop(key, None) is not None:
+                    work.shrunk = True
             elif bucket.get(key) != cid:
-                bucket[key] = cid
-                if work.level == 0 or work.cid is not None:  # else it was pushed down, and is not new
-                    self._put[key] = cid
+                bucket[key] = self._put[key] = cid
         if bucket == old:
             return ()
         work.changed = True
-        work.shrunk = work.shrunk or not old.keys() <= bucket.keys()
-        work.buckets.pop(slot, None)
         if len(bucket) > self._layout.bucket_size:
-            return self._steps(bucket)
-        if bucket:
-            work.buckets[slot] = bucket
+            return self._steps(bucket, steps)
+        work.draft.put(slot, bucket)
+        return ()
+
+    def _into_new(self, work: _Work, slot: int, steps: Sequence[Step]) -> Sequence[Step]:
+        # The same where nothing was before, and all steps put different keys.
+        bucket = {key: cid for _, key, cid in steps if cid is not None}
+        if work.level == 0:
+            self._put.update(bucket)
+        if len(bucket) > self._layout.bucket_size:
+            return steps
+        work.draft.put(slot, bucket)
         return ()
 
     def _into_bucket_in_turn(self, work: _Work, slot: int, steps: Sequence[Step]) -> Sequence[Step]:
         # One step after the other, where the order of entries counts: the newest is the last one of its
         # bucket, but goes into a new child before those that it pushes out.
-        old = work.buckets.get(slot, {})
+        old = work.draft.bucket(slot)
         bucket = dict(old)
         for turn, step in enumerate(steps):
             _, key, cid = step
@@ -204,20 +236,21 @@ class Batch:
                 bucket[key] = cid
             else:
                 work.changed = True
-                work.buckets.pop(slot, None)
-                return [step, *self._steps(bucket), *steps[turn + 1 :]]
+                return [step, *self._steps(bucket, steps), *steps[turn + 1 :]]
         if list(bucket.items()) != list(old.items()):
             work.changed = True
-            work.buckets.pop(slot, None)
-            if bucket:
-                work.buckets[slot] = bucket
+            work.draft.put(slot, bucket)
         return ()
 
-    def _steps(self, bucket: Bucket) -> list[Step]:
-        return [Step(self._function(key), key, cid) for key, cid in bucket.items()]
+    def _steps(self, bucket: Bucket, steps: Sequence[Step]) -> list[Step]:
+        # Of those keys that are new here, the digests are known.
+        known = {key: digest for digest, key, _ in steps}
+        return [(known.get(key) or self._function(key), key, cid) for key, cid in bucket.items()]
 
     def _settle_inline(self) -> None:
         # By now every touched node was read, and `inline_of` knows what stands inside of them.
+        if not self._layout.holds_values:
+            return
         for key, cid in self._put.items():
             data = inline_data(cid)
             if data is None:
@@ -236,34 +269,28 @@ class Batch:
                 continue
             work.changed = True
             work.shrunk = work.shrunk or child.shrunk
-            work.links.pop(slot, None)
             entries = self._collapsed(child)
-            if entries is None:
-                work.links[slot] = self._make(child)
-            elif entries:
-                work.buckets[slot] = entries
+            work.draft.put(slot, self._make(child) if entries is None else entries)
 
     def _collapsed(self, work: _Work) -> Bucket | None:
         # The entries of a changed node that is not to stand on its own; None if it is.
-        if not self._layout.canonical:
-            return None if work.buckets or work.links else {}
-        room = self._layout.bucket_size
-        entries: Bucket = {}
-        for bucket in work.buckets.values():
-            if len(entries) + len(bucket) > room:
-                return None
-            entries.update(bucket)
+        canonical = self._layout.canonical
+        room = self._layout.bucket_size if canonical else 0
+        entries = work.draft.few(room)
+        if entries is None:
+            return None
+        links = work.draft.links
         # Only a tree that somebody else left sparse can have links and so few entries; as they have always
         # been there, this is looked into where something went away, and nowhere else.
-        if work.links and (not work.shrunk or not self._gather(work, entries, room)):
+        if links and not (canonical and work.shrunk and self._gather(links, work.level, entries, room)):
             return None
         return entries
 
-    def _gather(self, work: _Work, entries: Bucket, room: int) -> bool:
+    def _gather(self, links: Links, level: int, entries: Bucket, room: int) -> bool:
         # Add the entries below the links of a node; False once there are too many.
-        if any(link in self._made for link in work.links.values()):
+        if any(link in self._made for link in links.values()):
             return False  # a child that was made anew would have collapsed itself
-        stack = [(link, work.level + 1) for link in work.links.values()]
+        stack = [(link, level + 1) for link in links.values()]
         for _ in range(PROBED_NODES):
             if not stack:
                 return True
@@ -283,11 +310,7 @@ class Batch:
         return False
 
     def _make(self, work: _Work) -> bytes:
-        inline = NO_INLINE
-        if self._inline:
-            keys = [key for bucket in work.buckets.values() for key in bucket]
-            inline = {key: self._inline[key] for key in keys if key in self._inline}
-        block = self._layout.encode(work.buckets, work.links, inline, work.level)
+        block = work.draft.encode(self._inline, work.level)
         if len(block) > NODE_BYTES:
             raise LimitExceeded(f"a node of {len(block)} bytes is over the limit of {NODE_BYTES} bytes")
         cid = cids.for_block(block, cids.DAG_CBOR, self._hash_code)
@@ -295,13 +318,17 @@ class Batch:
         return cid
 
 
-def _nothing(cid: bytes, level: int) -> HamtNode:
+def _no_block(cid: bytes) -> bytes:
+    raise MissingBlock(cid)
+
+
+def _no_node(cid: bytes, level: int) -> HamtNode:
     raise MissingBlock(cid)
 
 
 def build(layout: Layout, entries: Sequence[tuple[bytes, bytes]], hash_code: int) -> Applied:
     """A new tree with these entries, in ascending key order, and all of its nodes."""
-    edits = [Edit(key, cid) for key, cid in entries]
-    function = check(layout, edits)
-    steps = [Step(function(key), key, layout.spelled(cid)) for key, cid in entries]
-    return Batch(_nothing, layout, function, hash_code, lambda cid: None).run(None, steps)
+    function = check(layout, entries)
+    spelled = layout.spelled
+    steps: list[Step] = [(function(key), key, spelled(cid)) for key, cid in entries]
+    return Batch(_no_block, _no_node, layout, function, hash_code, lambda cid: None).run(None, steps)

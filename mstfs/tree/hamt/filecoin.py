@@ -30,6 +30,7 @@ class Filecoin(Layout):
 
     name: ClassVar[str] = "Filecoin HAMT"
     writable: ClassVar[bool] = False
+    holds_values: ClassVar[bool] = True
 
     def placements(self) -> Iterator["Filecoin"]:
         yield self

@@ -56,6 +56,7 @@ class HashMap(Layout):
     old: bool = False
 
     name: ClassVar[str] = "IPLD HashMap"
+    holds_values: ClassVar[bool] = True
 
     @property
     def text_keys(self) -> bool:
@@ -140,6 +141,8 @@ class BucketReader:
         self._text = text  # None: keys of either kind
         self._entries: Bucket = {}
         self._slots: list[int] = []
+        self._sizes: list[int] = []
+        self._count = 0
         self._inline: dict[bytes, bytes] = {}
 
     def read(self, slot: int, element: object) -> None:
@@ -159,10 +162,14 @@ class BucketReader:
             else:
                 data = self._inline[key] = dag_cbor.encode(value)
                 bucket[key] = inline_cid(data)
-        self._slots += [slot] * len(element)
-        if len(bucket) != len(self._slots):
+        if element:
+            self._slots.append(slot)
+            self._sizes.append(len(element))
+            self._count += len(element)
+        if len(bucket) != self._count:
             raise NodeError(cid, "key-duplicate", "has a key twice")
 
     def node(self, links: Links) -> HamtNode:
         """The node with all the buckets taken in."""
-        return HamtNode(self._entries, tuple(self._slots), links, self._inline or NO_INLINE)
+        sizes = tuple(self._sizes)
+        return HamtNode(self._entries, tuple(self._slots), sizes, links, self._inline or NO_INLINE)

@@ -1,15 +1,17 @@
 """What all layouts have in common: parameters, slots, and the two ways between block and node."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar, TypeVar
 
 from mstfs.codec import cid as cids
 from mstfs.limits import TREE_HEIGHT
 from mstfs.tree.hamt import hashes
+from mstfs.tree.hamt.draft import Draft, NodeDraft
 from mstfs.tree.hamt.hashes import KeyHash
-from mstfs.tree.hamt.node import Buckets, HamtNode, Inline, Links
+from mstfs.tree.hamt.node import Buckets, Fetch, HamtNode, Inline, Links, Load
 
 Self = TypeVar("Self", bound="Layout")
 
@@ -37,6 +39,8 @@ class Layout(ABC):
     """Whether the entries alone decide what a writer makes of them."""
     writable: ClassVar[bool] = True
     """Whether `encode` exists."""
+    holds_values: ClassVar[bool] = False
+    """Whether values can stand inside of nodes."""
     node_hash: ClassVar[int] = cids.SHA2_256
     """The hash function of a new tree's CIDs."""
 
@@ -55,6 +59,10 @@ class Layout(ABC):
         Where the order of the entries in a bucket means nothing, it does not matter here.
         """
 
+    def draft(self, cid: bytes | None, level: int, fetch: Fetch, load: Load) -> Draft:
+        """The draft of a node, or of an empty one. Raises what `fetch`, `load` and `decode` raise."""
+        return NodeDraft(self, None if cid is None else load(cid, level))
+
     def placements(self: Self) -> Iterator[Self]:
         """This layout with each placement that trees of the kind are known to have, the likeliest first."""
         yield self
@@ -68,13 +76,13 @@ class Layout(ABC):
         """Whether every key is UTF-8."""
         return False
 
-    @property
+    @cached_property
     def levels(self) -> int:
         """How many levels of nodes there can be."""
         bits = hashes.DIGEST_BITS.get(self.key_hash, TREE_HEIGHT * self.width)
         return min(TREE_HEIGHT, bits // self.width - self.skip)
 
-    @property
+    @cached_property
     def hash(self) -> KeyHash | None:
         """The function that places keys; None if nobody here knows it."""
         return hashes.FUNCTIONS.get(self.key_hash)
@@ -90,6 +98,18 @@ class Layout(ABC):
         if spare < 0:
             raise IndexError("the digest has no bits left")
         return (int.from_bytes(digest, "big") >> spare) & ((1 << width) - 1)
+
+    def slots(self, digest: bytes) -> Iterable[int]:
+        """The slots of a key from the root down: as many as it has bits, but at most `limits.TREE_HEIGHT`."""
+        width = self.width
+        if width == 8:
+            return digest[self.skip : self.skip + TREE_HEIGHT]
+        number = int.from_bytes(digest, "big")
+        mask = (1 << width) - 1
+        first = 8 * len(digest) - (self.skip + 1) * width
+        return (
+            number >> spare & mask for spare in range(first, max(-1, first - TREE_HEIGHT * width), -width)
+        )
 
     def way(self, digest: bytes, levels: int) -> int | None:
         """The slots of the first `levels` levels as one number, the root's at the top; None if bits lack."""

@@ -6,12 +6,12 @@ too: then the others stand where they must not.
 """
 
 from collections.abc import Iterable
-from itertools import islice
+from itertools import islice, repeat
 from typing import NamedTuple
 
 from mstfs.errors import BlockError
 from mstfs.tree.hamt.layout import Layout
-from mstfs.tree.hamt.node import HamtNode, Load
+from mstfs.tree.hamt.node import HamtNode, Load, flat
 from mstfs.tree.interface import UNREADABLE
 
 SAMPLE_KEYS = 12
@@ -90,5 +90,6 @@ def hits(layout: Layout, samples: Iterable[Sample]) -> int:
 
 
 def _samples(node: HamtNode, path: tuple[int, ...]) -> list[Sample]:
-    pairs = zip(node.entries, node.slots, strict=True)
+    slots = flat(map(repeat, node.slots, node.sizes))
+    pairs = zip(node.entries, slots, strict=True)
     return [Sample(key, (*path, slot)) for key, slot in islice(pairs, 2 * SAMPLE_KEYS)]

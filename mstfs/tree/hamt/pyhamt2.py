@@ -17,8 +17,6 @@ from mstfs.limits import NODE_BYTES
 from mstfs.tree.hamt import hashes
 from mstfs.tree.hamt.layout import Layout
 from mstfs.tree.hamt.node import (
-    COMMON,
-    COMMON_BYTES,
     NO_INLINE,
     Bucket,
     Buckets,
@@ -28,10 +26,12 @@ from mstfs.tree.hamt.node import (
     all_common,
     decoded,
     encode_common,
+    flat,
     key_bytes,
     keys_fit,
     pointer_cid,
     pointer_of,
+    pointers_of,
 )
 
 _SLOTS = {str(slot): slot for slot in range(256)}
@@ -80,7 +80,7 @@ class PyHamt2(Layout):
         if type(value["B"]) is not dict or type(value["L"]) is not dict:
             refuse("node-types", "the fields B and L are not both maps")
         entries: Bucket = {}
-        slots: list[int] = []
+        sizes: dict[int, int] = {}
         links: Links = {}
         for text, items in value["B"].items():
             if text not in _SLOTS:
@@ -92,52 +92,47 @@ class PyHamt2(Layout):
             for item in items:
                 for key, pointer in item.items():
                     entries[key_bytes(cid, key, True)] = pointer_cid(cid, pointer, self.bare, cids.RAW)
-            slots += [_SLOTS[text]] * len(items)
+            sizes[_SLOTS[text]] = len(items)
         for text, pointer in value["L"].items():
             if text not in _SLOTS:
                 refuse("slot", f"has a link in slot {text[:20]!a}")
             links[_SLOTS[text]] = pointer_cid(cid, pointer, self.bare, cids.DAG_CBOR)
-        if len(entries) != len(slots):
+        if len(entries) != sum(sizes.values()):
             refuse("key-duplicate", "has a key twice")
-        if not links.keys().isdisjoint(slots):
+        if not links.keys().isdisjoint(sizes):
             refuse("slot-twice", "has a bucket and a link in the same slot")
-        return HamtNode(entries, tuple(slots), links, NO_INLINE)
+        return HamtNode(entries, tuple(sizes), tuple(sizes.values()), links, NO_INLINE)
 
     def encode(self, buckets: Buckets, links: Links, inline: Inline, level: int) -> bytes:
-        if not self.bare and all_common(buckets, links):
-            return encode_common(_value(buckets, links, bytes))
+        if not self.bare and all_common(pointers_of(buckets, links)):
+            return encode_common(_value(buckets, links))
         return encode(_value(buckets, links, partial(pointer_of, bare=self.bare)))
 
 
-def _value(buckets: Buckets, links: Links, point: Callable[[bytes], object]) -> object:
+def _value(buckets: Buckets, links: Links, point: Callable[[bytes], object] | None = None) -> object:
     return {
         "B": {
-            str(slot): [{key.decode("utf-8"): point(cid)} for key, cid in bucket.items()]
+            str(slot): [{key.decode(): cid if point is None else point(cid)} for key, cid in bucket.items()]
             for slot, bucket in buckets.items()
         },
-        "L": {str(slot): point(cid) for slot, cid in links.items()},
+        "L": {str(slot): cid if point is None else point(cid) for slot, cid in links.items()},
     }
 
 
 def _decode_common(raw: Any) -> HamtNode:
     """The node, if all of it is of the common shape; else one of the errors that `decode` expects."""
-    entries: Bucket = {}
-    slots: list[int] = []
-    items: Any
-    for text, items in raw["B"].items():
-        if not items:
-            raise ValueError
-        slot = _SLOTS[text]
-        for item in items:
-            ((key, cid),) = item.items()
-            if cid[:4] not in COMMON or len(cid) != COMMON_BYTES:
-                raise ValueError
-            entries[key.encode()] = cid
-            slots.append(slot)
-    links = {_SLOTS[text]: cid for text, cid in raw["L"].items()}
-    for cid in links.values():
-        if cid[:4] not in COMMON or len(cid) != COMMON_BYTES:
-            raise ValueError
-    if len(raw) != 2 or len(entries) != len(slots) or not links.keys().isdisjoint(slots):
+    buckets, linked = raw["B"], raw["L"]
+    sizes = {_SLOTS[text]: len(items) for text, items in buckets.items()}
+    links = {_SLOTS[text]: cid for text, cid in linked.items()}
+    items = list(flat(buckets.values()))
+    pointers = list(flat(map(dict.values, items)))
+    entries = dict(zip(map(str.encode, flat(items)), pointers, strict=True))
+    # Each item has one key, and each bucket an item; no key stands twice, and no slot.
+    if len(raw) != 2 or not len(entries) == len(pointers) == len(items) or 0 in sizes.values():
         raise ValueError
-    return HamtNode(entries, tuple(slots), links, NO_INLINE)
+    if {1} != set(map(len, items)) != set() or not links.keys().isdisjoint(sizes):
+        raise ValueError
+    pointers += links.values()
+    if not all_common(pointers):
+        raise ValueError
+    return HamtNode(entries, tuple(sizes), tuple(sizes.values()), links, NO_INLINE)

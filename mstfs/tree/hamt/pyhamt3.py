@@ -7,32 +7,39 @@ Source: the py-hamt package, versions 3.0 to 3.6. A node is a DAG-CBOR list of 2
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NoReturn
+from itertools import compress, repeat
+from operator import is_, not_
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from mstfs.codec import cid as cids
 from mstfs.codec.dag_cbor import decode_node, encode
 from mstfs.errors import CborError, NodeError
-from mstfs.limits import NODE_BYTES
+from mstfs.limits import KEY_BYTES, NODE_BYTES
+from mstfs.tree.hamt.draft import Draft
 from mstfs.tree.hamt.layout import Layout
 from mstfs.tree.hamt.node import (
-    COMMON,
-    COMMON_BYTES,
     NO_INLINE,
     Bucket,
     Buckets,
+    Fetch,
     HamtNode,
     Inline,
     Links,
+    Load,
     all_common,
     decoded,
     encode_common,
+    flat,
     key_bytes,
-    keys_fit,
     pointer_cid,
     pointer_of,
+    pointers_of,
 )
 
 SLOTS = 256
+
+_UNCOMMON = (CborError, AttributeError, TypeError, ValueError)
+"""What comes of a block that is not of the common shape."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +59,59 @@ class PyHamt3(Layout):
         return bytes((1, cids.RAW)) + cids.multihash_of(cid) if self.bare else cid
 
     def decode(self, cid: bytes, data: bytes, level: int) -> HamtNode:
-        if not self.bare and len(data) <= NODE_BYTES:
-            try:
-                raw = decode_node(data)
-                node = _decode_common(raw)
-                # Encoding makes links of exactly those byte strings that are CIDs. If the bytes are the
-                # same, everything was canonical and links are links.
-                if encode_common(raw) == data and keys_fit(node, len(data)):
-                    return node
-            except (CborError, AttributeError, TypeError, ValueError):
-                pass
+        try:
+            parts = self._parts(data)
+            entries = dict(zip(map(str.encode, parts.keys), parts.pointers, strict=True))
+            if len(entries) == len(parts.keys):
+                sizes = tuple(map(len, parts.buckets))
+                return HamtNode(entries, tuple(parts.slots), sizes, parts.links, NO_INLINE)
+        except _UNCOMMON:
+            pass
         return self._decode_careful(cid, decoded(cid, data))
+
+    def draft(self, cid: bytes | None, level: int, fetch: Fetch, load: Load) -> Draft:
+        if cid is None:
+            return super().draft(cid, level, fetch, load) if self.bare else _CommonDraft(self, [{}] * SLOTS)
+        data = fetch(cid)
+        try:
+            parts = self._parts(data)
+            if len(set(parts.keys)) == len(parts.keys):
+                return _CommonDraft(self, parts.raw)
+        except _UNCOMMON:
+            pass
+        return super().draft(cid, level, fetch, load)
+
+    def _parts(self, data: bytes) -> "_Parts":
+        """What is in a block where every pointer is a link of the `COMMON` kind; else one of `_UNCOMMON`.
+
+        What is done for each entry is done for all of them by one call that has its loop in C.
+        """
+        if self.bare or len(data) > NODE_BYTES:
+            raise ValueError
+        raw = decode_node(data)
+        if type(raw) is not list or len(raw) != SLOTS:
+            raise ValueError
+        slots = list(compress(range(SLOTS), raw))
+        buckets = list(map(raw.__getitem__, slots))
+        same: list[object] = [{}] * SLOTS
+        for slot, item in zip(slots, buckets, strict=True):
+            same[slot] = item
+        links: Links = {}
+        linked = list(map(is_, map(type, buckets), repeat(list)))
+        if True in linked:
+            # A list of more than one item is too long for that.
+            links = dict(zip(compress(slots, linked), flat(compress(buckets, linked)), strict=True))
+            free = list(map(not_, linked))
+            slots, buckets = list(compress(slots, free)), list(compress(buckets, free))
+        pointers = list(flat(map(dict.values, buckets)))
+        keys = list(flat(buckets))
+        # Encoding makes links of exactly those byte strings that are CIDs. If the bytes are the same,
+        # everything was canonical, links are links, and what is empty is a map.
+        if not all_common([*pointers, *links.values()]) or encode_common(same) != data:
+            raise ValueError
+        if len(data) > KEY_BYTES < 4 * max(map(len, keys), default=0):
+            raise ValueError  # a key may be too long
+        return _Parts(raw, slots, buckets, links, keys, pointers)
 
     def _decode_careful(self, cid: bytes, value: Any) -> HamtNode:
         def refuse(rule: str, message: str) -> NoReturn:
@@ -73,60 +122,89 @@ class PyHamt3(Layout):
         if len(value) != SLOTS:
             refuse("node-slots", f"is a list of {len(value)} items and not of {SLOTS}")
         entries: Bucket = {}
-        slots: list[int] = []
+        sizes: dict[int, int] = {}
         links: Links = {}
         for slot, item in enumerate(value):
             if type(item) is dict:
                 for key, pointer in item.items():
                     entries[key_bytes(cid, key, True)] = pointer_cid(cid, pointer, self.bare, cids.RAW)
-                    slots.append(slot)
+                if item:
+                    sizes[slot] = len(item)
             elif type(item) is list and len(item) == 1:
                 links[slot] = pointer_cid(cid, item[0], self.bare, cids.DAG_CBOR)
             else:
                 refuse("slot-type", f"has neither a map nor a list of one item in slot {slot}")
-        if len(entries) != len(slots):
+        if len(entries) != sum(sizes.values()):
             refuse("key-duplicate", "has a key twice")
-        return HamtNode(entries, tuple(slots), links, NO_INLINE)
+        return HamtNode(entries, tuple(sizes), tuple(sizes.values()), links, NO_INLINE)
 
     def encode(self, buckets: Buckets, links: Links, inline: Inline, level: int) -> bytes:
-        if not self.bare and all_common(buckets, links):
-            return encode_common(_value(buckets, links, bytes))
+        if not self.bare and all_common(pointers_of(buckets, links)):
+            return encode_common(_value(buckets, links))
         return encode(_value(buckets, links, partial(pointer_of, bare=self.bare)))
 
 
-def _value(buckets: Buckets, links: Links, point: Callable[[bytes], object]) -> object:
+def _value(buckets: Buckets, links: Links, point: Callable[[bytes], object] | None = None) -> object:
     slots: list[object] = [{}] * SLOTS
     for slot, bucket in buckets.items():
-        slots[slot] = {key.decode("utf-8"): point(cid) for key, cid in bucket.items()}
+        slots[slot] = {key.decode(): cid if point is None else point(cid) for key, cid in bucket.items()}
     for slot, cid in links.items():
-        slots[slot] = [point(cid)]
+        slots[slot] = [cid if point is None else point(cid)]
     return slots
 
 
-def _decode_common(raw: Any) -> HamtNode:
-    """The node, if all of it is of the common shape; else one of the errors that `decode` expects."""
-    if type(raw) is not list or len(raw) != SLOTS:
-        raise ValueError
-    entries: Bucket = {}
-    slots: list[int] = []
-    links: Links = {}
-    # Most slots of most nodes are empty: counting them is cheaper than looking at each.
-    full = SLOTS - raw.count({})
-    for slot, item in enumerate(raw):
-        if not item:
-            continue
-        full -= 1
-        if type(item) is dict:
-            for key, cid in item.items():
-                if cid[:4] not in COMMON or len(cid) != COMMON_BYTES:
-                    raise ValueError
-                entries[key.encode()] = cid
-                slots.append(slot)
+class _Parts(NamedTuple):
+    """A block: its value, its buckets and their slots, its links, the keys and pointers of its entries."""
+
+    raw: list[Any]
+    slots: list[int]
+    buckets: list[dict[str, bytes]]
+    links: Links
+    keys: list[str]
+    pointers: list[bytes]
+
+
+class _CommonDraft(Draft):
+    """The draft of a block of the common shape: the value that the block is made of, changed in place."""
+
+    inline = NO_INLINE
+
+    def __init__(self, layout: PyHamt3, raw: list[Any]) -> None:
+        self._layout = layout
+        self._raw = raw
+        self._new: list[bytes] = []
+
+    @property
+    def links(self) -> Links:
+        return {slot: item[0] for slot, item in enumerate(self._raw) if type(item) is list}
+
+    def link(self, slot: int) -> bytes | None:
+        item = self._raw[slot]
+        return item[0] if type(item) is list else None
+
+    def bucket(self, slot: int) -> Bucket:
+        item = self._raw[slot]
+        return {key.encode(): cid for key, cid in item.items()} if item and type(item) is dict else {}
+
+    def few(self, most: int) -> Bucket | None:
+        entries: dict[str, bytes] = {}
+        for item in self._raw:
+            if item and type(item) is dict:
+                if len(entries) + len(item) > most:
+                    return None
+                entries.update(item)
+        return {key.encode(): cid for key, cid in entries.items()}
+
+    def put(self, slot: int, content: Bucket | bytes) -> None:
+        if isinstance(content, bytes):
+            self._raw[slot] = [content]
+            self._new.append(content)
         else:
-            (cid,) = item
-            if cid[:4] not in COMMON or len(cid) != COMMON_BYTES:
-                raise ValueError
-            links[slot] = cid
-    if full or len(entries) != len(slots):
-        raise ValueError  # something else than a map is there, and empty; or a key stands twice
-    return HamtNode(entries, tuple(slots), links, NO_INLINE)
+            self._raw[slot] = {key.decode(): cid for key, cid in content.items()}
+            self._new += content.values()
+
+    def encode(self, inline: Inline, level: int) -> bytes:
+        if all_common(self._new):
+            return encode_common(self._raw)
+        buckets = {slot: self.bucket(slot) for slot, item in enumerate(self._raw) if item}
+        return self._layout.encode({s: b for s, b in buckets.items() if b}, self.links, inline, level)

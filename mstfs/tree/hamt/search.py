@@ -1,32 +1,98 @@
 """Reading a HAMT along the hash of a key, and all of its nodes in order."""
 
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from mstfs.errors import LimitExceeded, NodeError
 from mstfs.limits import TREE_HEIGHT
 from mstfs.tree.hamt.layout import Layout
 from mstfs.tree.hamt.node import HamtNode, Load
+from mstfs.tree.interface import UNREADABLE, Entry
+
+Find: TypeAlias = Callable[[bytes], bytes | None]
+"""From a key to its CID, or None."""
+
+SAMPLE_NODES = 64
+"""Nodes that are read for a sample of entries."""
 
 
 def get(load: Load, root: bytes, layout: Layout, key: bytes) -> bytes | None:
     """The CID under `key`, or None; `layout` has the placement of the tree."""
-    function = layout.hash
-    assert function is not None
-    digest = function(key)
-    slot_of = layout.slot
-    cid = root
-    try:
-        for level in range(TREE_HEIGHT):
-            slot = slot_of(digest, level)
-            node = load(cid, level)
+    return finder(load, root, layout)(key)
+
+
+def finder(load: Load, root: bytes, layout: Layout) -> Find:
+    """`get` for one root. It holds the root's node."""
+    digest_of = layout.hash
+    assert digest_of is not None
+    hashed, slots_of = digest_of, layout.slots
+    top: HamtNode | None = None
+
+    def find(key: bytes) -> bytes | None:
+        nonlocal top
+        level = 0
+        link: bytes | None = root
+        for slot in slots_of(hashed(key)):
+            assert link is not None
+            if level:
+                node = load(link, level)
+            elif top is None:
+                node = top = load(root, 0)
+            else:
+                node = top
             link = node.links.get(slot)
             if link is None:
                 # The verifier minds in which bucket of the node the key stands, readers need not.
                 return node.entries.get(key)
-            cid = link
-    except IndexError:
+            level += 1
+        if level >= TREE_HEIGHT:
+            raise LimitExceeded(f"the tree is higher than {TREE_HEIGHT} levels")
         return None  # no key with this hash can stand so deep
-    raise LimitExceeded(f"the tree is higher than {TREE_HEIGHT} levels")
+
+    return find
+
+
+def entries_about(load: Load, root: bytes) -> int:
+    """About how many entries a tree has: hashes spread them evenly, so one way down stands for all.
+
+    Where that way cannot be read, what hangs there counts as nothing.
+    """
+    entries, alike = 0, 1
+    cid = root
+    for level in range(TREE_HEIGHT):
+        try:
+            node = load(cid, level)
+        except UNREADABLE:
+            break
+        entries += alike * len(node.entries)
+        if not node.links:
+            break
+        alike *= len(node.links)
+        cid = next(iter(node.links.values()))
+    return entries
+
+
+def sample(load: Load, root: bytes, count: int) -> list[Entry]:
+    """At most `count` entries, those of the first nodes in pre-order; reads few nodes and no values.
+
+    Raises what `load` raises for the root, and passes over other nodes that cannot be read.
+    """
+    found: list[Entry] = []
+    stack = [(root, 0)]
+    for _ in range(SAMPLE_NODES):
+        if not stack or len(found) >= count:
+            break
+        cid, level = stack.pop()
+        try:
+            node = load(cid, level)
+        except UNREADABLE:
+            if cid == root:
+                raise
+            continue
+        found += [Entry(*entry) for entry in node.entries.items()]
+        links = [node.links[slot] for slot in sorted(node.links)[:SAMPLE_NODES]]
+        stack += [(link, level + 1) for link in reversed(links)]
+    return found[:count]
 
 
 def stream(

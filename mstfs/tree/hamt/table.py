@@ -5,33 +5,45 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
 from threading import Lock
-from typing import NamedTuple, cast
+from typing import cast
 
 from mstfs.errors import LimitExceeded, MstfsError, NodeError
 from mstfs.limits import TREE_HEIGHT
 from mstfs.tree.hamt.node import Load
 from mstfs.tree.interface import UNREADABLE, Entry, OnMissing
 
-# What CPython takes for an entry beyond the bytes of its key: two objects, two slots, the CID.
-_ENTRY_COST = 33 + 8 + 33 + 8 + 36
+# What CPython takes for an entry beyond the bytes of its key: two objects, two slots, the CID, the map.
+_ENTRY_COST = 33 + 8 + 33 + 8 + 36 + 50
 
 # The same as `Entry(*pair)`, without a Python frame for each of many entries.
 _new_entry = cast(Callable[[tuple[bytes, bytes]], Entry], partial(tuple.__new__, Entry))
 
 
+_GETS_PER_MAP = 16
+"""One look-up for so many keys makes a map worth it."""
+
 HOLES_MAX = 4096
 """Subtrees that cannot be read, of which a table remembers why."""
 
 
-class KeyTable(NamedTuple):
+class KeyTable:
     """Keys in ascending order, their CIDs, and what was wrong with the subtrees that are not in it."""
 
-    keys: list[bytes]
-    cids: list[bytes]
-    holes: tuple[MstfsError, ...]
+    def __init__(self, keys: list[bytes], cids: list[bytes], holes: tuple[MstfsError, ...]) -> None:
+        self.keys = keys
+        self.cids = cids
+        self.holes = holes
+        self._by_key: dict[bytes, bytes] | None = None
+        self._gets = 0
 
     def get(self, key: bytes) -> bytes | None:
         """The CID under a key."""
+        if self._by_key is not None:
+            return self._by_key.get(key)
+        self._gets += 1
+        if _GETS_PER_MAP * self._gets > len(self.keys):
+            # Who asks for so many keys is better off with a map, which takes less time, and more room.
+            self._by_key = dict(zip(self.keys, self.cids, strict=True))
         at = bisect_left(self.keys, key)
         return self.cids[at] if at < len(self.keys) and self.keys[at] == key else None
 
@@ -117,10 +129,14 @@ class TableCache:
         self._limit = limit
         self._lock = Lock()
         self._held: OrderedDict[bytes, tuple[KeyTable, int]] = OrderedDict()
+        self._last: tuple[bytes, KeyTable] | None = None
         self._used = 0
 
     def get(self, root: bytes) -> KeyTable | None:
         """The table of a root, if it is held."""
+        last = self._last
+        if last is not None and last[0] == root:
+            return last[1]
         if root not in self._held:
             return None
         with self._lock:
@@ -128,7 +144,12 @@ class TableCache:
             if held is None:
                 return None
             self._held.move_to_end(root)
+            self._last = root, held[0]
             return held[0]
+
+    def takes(self, entries: int) -> bool:
+        """Whether a table of so many entries is within the limit."""
+        return _ENTRY_COST * entries <= self._limit
 
     def put(self, root: bytes, table: KeyTable) -> None:
         """Hold a table in place of one that the root had, and let go of those not used for longest."""
@@ -136,6 +157,7 @@ class TableCache:
         with self._lock:
             self._drop(root)
             self._held[root] = (table, cost)
+            self._last = root, table
             self._used += cost
             while self._used > self._limit and len(self._held) > 1:
                 _, (_, freed) = self._held.popitem(last=False)

@@ -1,6 +1,7 @@
 """The tree over one block reader, with caches of decoded nodes and of key tables."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from mstfs.blocks.interface import BlockReader
@@ -26,8 +27,11 @@ _LINK_COST = 140
 _SCAN_NODES = 1024
 """Nodes that one walk over a whole tree may put into the cache."""
 
-_ROOTS = 1024
-"""Roots of which the layout is remembered."""
+_ROOTS = 256
+"""Roots of which the layout and the node are remembered."""
+
+_FEW_ENTRIES = 4096
+"""Entries of a tree that fits into the cache, whatever its cache is."""
 
 
 def cost_of(node: HamtNode) -> int:
@@ -39,12 +43,24 @@ def cost_of(node: HamtNode) -> int:
     return cost
 
 
-class _Root(NamedTuple):
-    """What is known of one root: how to read it, and whether `layout` has the placement of all keys."""
+class _Tally:
+    """What look-ups cost: one for each, and the entries of each node that the cache did not have."""
+
+    entries = 0
+
+
+@dataclass
+class _Root:
+    """What is known of one root: how to read it, and how to find keys, if `layout` has the placement of all.
+
+    Once what was `spent` on look-ups is more than `bearable`, a walk over the whole tree may be cheaper.
+    """
 
     layout: Layout
     load: Load
-    placed: bool
+    find: search.Find | None
+    spent: _Tally
+    bearable: int = _FEW_ENTRIES
 
 
 class _Home(NamedTuple):
@@ -95,7 +111,7 @@ class HamtTree(Tree):
         Raises Refused where some keys are not where one known function puts them.
         """
         known = self._root(root)
-        if not known.placed:
+        if known.find is None:
             raise Refused(f"keys of {cids.to_text(root)} are not where a known hash function puts them")
         return known.layout
 
@@ -110,24 +126,27 @@ class HamtTree(Tree):
                 raise NodeError(root, "not-hamt", "is not the root of a HAMT that is known")
             if root == self.empty()[0]:
                 layout = self._own  # a node without pointers cannot tell whether they would be bare
-        load = self._loader(layout)
+        spent = _Tally()
+        load = self._loader(layout, spent=spent)
         found = placement.find(load, root, layout)
-        known = _Root(found.layout or layout, load, found.exact)
+        layout = found.layout or layout
+        known = _Root(layout, load, search.finder(load, root, layout) if found.exact else None, spent)
         if found.settled:
             if len(self._roots) >= _ROOTS:
                 self._roots = {}
             self._roots[root] = known
         return known
 
-    def _loader(self, layout: Layout, scan: bool = False) -> Load:
+    def _loader(self, layout: Layout, scan: bool = False, spent: _Tally | None = None) -> Load:
         # In a scan few nodes go into the cache: a walk over a big tree must not push everything else out, and
         # what is dropped at once is cheaper than what is kept.
         form = layout.form()
         cache = self._caches.get(form)
         if cache is None:
             cache = self._caches.setdefault(form, NodeCache(self._cache_bytes, cost_of))
-        held, read, decode = cache.get, self.blocks.get, layout.decode
+        held, fetch, decode = cache.get, self._fetch, layout.decode
         room = _SCAN_NODES if scan else -1
+        tally = _Tally() if spent is None else spent
 
         def load(cid: bytes, level: int) -> HamtNode:
             nonlocal room
@@ -135,13 +154,8 @@ class HamtTree(Tree):
             name = cid if level else b"\0" + cid
             node = held(name)
             if node is None:
-                try:
-                    block = read(cid)
-                except CidError as error:
-                    raise NodeError(
-                        cid, "node-link", f"is linked in a way that proves nothing: {error}"
-                    ) from None
-                node = decode(cid, block, level)
+                node = decode(cid, fetch(cid), level)
+                tally.entries += len(node.entries)
                 if node.inline:
                     self._note_inline(cid, level, layout, node)
                 if room:
@@ -150,6 +164,12 @@ class HamtTree(Tree):
             return node
 
         return load
+
+    def _fetch(self, cid: bytes) -> bytes:
+        try:
+            return self.blocks.get(cid)
+        except CidError as error:
+            raise NodeError(cid, "node-link", f"is linked in a way that proves nothing: {error}") from None
 
     # --- inline values ------------------------------------------------------------------------------
 
@@ -173,14 +193,31 @@ class HamtTree(Tree):
             cid = table.get(key)
             if cid is not None or not table.holes:
                 return cid
-        known = self._root(root)
-        if known.placed:
-            return search.get(known.load, root, known.layout, key)
+        known = self._roots.get(root) or self._root(root)
+        find = known.find
+        if find is not None:
+            spent = known.spent
+            spent.entries += 1
+            if spent.entries > known.bearable:
+                self._weigh(root, known)
+            return find(key)
         table = self._table(root)
         cid = table.get(key)
         if cid is None:
             table.tell(None)
         return cid
+
+    def _weigh(self, root: bytes, known: _Root) -> None:
+        # Where many keys are asked for, and where the nodes do not fit into the cache and are read again and
+        # again, a key table answers faster, and takes less room. It is made once look-ups have cost a few
+        # times as much as that would, or about as much where it is made of nodes in the cache.
+        entries = search.entries_about(known.load, root)
+        fits = 2 * _ENTRY_COST * entries < self._cache_bytes
+        known.bearable = max(known.bearable, entries if fits else 3 * entries)
+        if known.spent.entries > known.bearable:
+            known.spent.entries = 0
+            if self._tables.takes(entries):
+                self._table(root)
 
     def _table(self, root: bytes) -> KeyTable:
         table = self._tables.get(root)
@@ -240,6 +277,13 @@ class HamtTree(Tree):
         holes = self._table(root).holes
         return tuple(dict.fromkeys(hole.cid for hole in holes if isinstance(hole, MissingBlock)))
 
+    def sample(self, root: bytes, count: int) -> list[Entry]:
+        """Some entries of a tree, at most `count` and always the same ones, read from a few of its nodes.
+
+        What cannot be read is passed over, but for the root.
+        """
+        return search.sample(self._root(root).load, root, count)
+
     # --- editing and comparing ------------------------------------------------------------------------
 
     def apply(self, root: bytes, edits: Sequence[Edit]) -> Applied:
@@ -249,7 +293,7 @@ class HamtTree(Tree):
             code = layout.node_hash
         if layout.skip:
             return self._apply_anew(root, layout.placed(layout.key_hash), edits, code)
-        return edit.apply(self._root(root).load, root, layout, edits, code, self._inline_of)
+        return edit.apply(self._fetch, self._root(root).load, root, layout, edits, code, self._inline_of)
 
     def _inline_of(self, cid: bytes) -> bytes | None:
         # A value that stood inside a node and that no store has would be lost if the new node only linked it.
@@ -308,3 +352,7 @@ class _Values(BlockReader):
 
     def has(self, cid: bytes) -> bool:
         return self._tree.inline_value(cid) is not None or self._tree.blocks.has(cid)
+
+    def length(self, cid: bytes) -> int:
+        data = self._tree.inline_value(cid)
+        return self._tree.blocks.length(cid) if data is None else len(data)

@@ -30,7 +30,10 @@ from mstfs.tree.hamt.layout import Layout
 from mstfs.tree.hamt.node import HamtNode
 
 OnEntries = Callable[[bytes, Sequence[bytes], Sequence[bytes]], Iterable[Defect]]
-"""Given the CID of a node, its keys and their CIDs; the defects that it gives are passed on."""
+"""Given the CID of a node, its keys and their CIDs; the defects that it gives are passed on.
+
+Values that stand in the node itself are left out: who knows the node knows them.
+"""
 
 _MANY = 1 << 32
 """Stands for the entries of a subtree that could not be counted."""
@@ -192,7 +195,10 @@ class TreeVerification:
                 yield Defect("bucket-order", "the entries of a bucket are not in key order", cid, first)
             yield from self._check_slot(place, slot, bucket)
         if self._on_entries is not None and node.entries:
-            yield from self._on_entries(cid, tuple(node.entries), tuple(node.entries.values()))
+            entries = node.entries
+            if node.inline:
+                entries = {key: value for key, value in entries.items() if key not in node.inline}
+            yield from self._on_entries(cid, tuple(entries), tuple(entries.values()))
 
     def _check_slot(self, place: _Place, slot: int, bucket: Iterable[bytes]) -> Iterator[Defect]:
         layout = self._layout

@@ -68,11 +68,11 @@ class Archive(MutableMapping[str, Any]):
     ) -> Self:
         """Open a CAR (with its overlay, if it has one) or an overlay (with the CAR that it belongs to).
 
-        `mode` "write" makes the overlay if need be and locks it, unless the tree can only be read; "read" shows
-        what it holds and takes no lock; "car" leaves it aside. `tree` and `options` say what a file does not
-        say about its tree, `cipher` opens and seals the values of a HAMT, but for those of keys that fit a
-        pattern of `plain`. Raises CarError, OverlayError and their kin, BlockError where the root is missing,
-        Refused where it is none, DecryptionError; nothing is left open and nothing was changed.
+        `mode` "write" makes the overlay if need be and locks it, unless the tree can only be read; "read"
+        shows what it holds and takes no lock; "car" leaves it aside. `tree` and `options` say what a file
+        does not say about its tree, `cipher` opens and seals the values of a HAMT, but for those of keys that
+        fit a pattern of `plain`. Raises CarError, OverlayError and their kin, BlockError where the root is
+        missing, Refused where it is none, DecryptionError; nothing is left open and nothing was changed.
         """
         path = Path(path)
         reading = Reading(root, tree, options or ValueOptions(), cipher, plain)
@@ -311,8 +311,8 @@ def open_archive(
 
     `tree` and `values` are what `mstfs mount --tree` and `--values` take. `key` is an encryption key of 32
     bytes, `key_header` its associated data, and `plain` are patterns of keys whose values are not encrypted.
-    What is assigned goes through `encode`, what is read through `decode`: both take the key and the value, and
-    return a value.
+    What is assigned goes through `encode`, what is read through `decode`: both take the key and the value,
+    and return a value.
     """
     if values not in ("auto", "raw", "cbor"):
         raise Refused(f"values={values}: auto, raw and cbor are known")

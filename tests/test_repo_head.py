@@ -36,8 +36,8 @@ def test_a_commit_of_version_2() -> None:
 def test_kinds_of_trees() -> None:
     """The table of roots in the formats; a Filecoin HAMT has to be told."""
     raw = cids.for_block(b"raw", codec=cids.RAW)
-    hamt = {"B": {}, "L": {}}
-    listed = [{}] * 256
+    hamt: dict[str, object] = {"B": {}, "L": {}}
+    listed: list[object] = [{}] * 256
     manifest = {"manifest_version": "sharded_zarr_v1"}
     hash_map = {"hashAlg": 0x12, "bucketSize": 3, "hamt": [bytes(32), []]}
     told = {dag_cbor.encode(value): name for value, name in ((hamt, "hamt2"), (manifest, "sharded-zarr"))}
@@ -64,9 +64,7 @@ def test_a_filecoin_hamt_must_be_told() -> None:
 def test_what_is_no_root() -> None:
     odd = cids.for_block(b"\xff")
     halved = dag_cbor.encode({"did": DID, "data": "x"})
-    blocks = MemoryBlocks(
-        [(odd, b"\xff"), (cid(1), block(1)), (cids.for_block(halved), halved)]
-    )
+    blocks = MemoryBlocks([(odd, b"\xff"), (cid(1), block(1)), (cids.for_block(halved), halved)])
     with pytest.raises(FormatError, match="not valid DAG-CBOR"):
         read_head(blocks, odd)
     with pytest.raises(Refused, match="no commit, and no tree that is known"):

@@ -199,14 +199,14 @@ def walked(namespace: KeyNamespace) -> dict[Names_Path, tuple[bytes, bytes]]:
     folders: list[Names_Path] = [()]
     while folders:
         folder = folders.pop()
-        for name, key, cid in namespace.children(folder):
-            path = (*folder, name)
-            assert namespace.find(path) == Child(name, key, cid)
-            if key is None or cid is None:
+        for child in namespace.children(folder):
+            path = (*folder, child.name)
+            assert namespace.find(path) == child
+            if child.key is None or child.cid is None:
                 folders.append(path)
             else:
                 assert path not in found
-                found[path] = (key, cid)
+                found[path] = (child.key, child.cid)
     return found
 
 
@@ -236,7 +236,7 @@ def test_the_empty_key_and_empty_parts() -> None:
 
 
 def test_a_damaged_node_hides_no_other_file() -> None:
-    """Whether a folder is there cannot be known where any node is missing; files are looked up by their hash."""
+    """Whether a folder is there cannot be known where a node is missing; files are found by their hash."""
     entries = {b"%d/%d" % (number % 7, number): naive_hamt.value(number) for number in range(2000)}
     root, nodes = naive_hamt.py_hamt_3(entries)
     blocks = MemoryBlocks(nodes.items())
@@ -247,10 +247,10 @@ def test_a_damaged_node_hides_no_other_file() -> None:
     listed = {child.key for folder in range(7) for child in found.children((b"%d" % folder,), errors.append)}
     assert errors
     lost = set()
-    for key, cid in entries.items():
+    for key, value in entries.items():
         path = tuple(key.split(b"/"))
         try:
-            assert found.find(path) == Child(path[-1], key, cid)
+            assert found.find(path) == Child(path[-1], key, value)
         except BlockError:
             lost.add(key)
     assert lost

@@ -23,9 +23,9 @@ MADE_BYTES = 4 << 20
 class Workspace:
     """The head, the blocks, the staged edits, the drafts and scratch, and the history of one archive.
 
-    `why_read_only` says why a tree can be read and not changed. Without a database it is read only, and so is a `past` one, which shows a root of the history without
-    what is staged. Not safe for two threads that change it; planning a
-    publication only reads, and may run beside. `born_ns` is the time of what has no other time.
+    Without a database it is read only, and so is a `past` one, which shows a root of the history without what
+    is staged; `why_read_only` says why a tree can be read and not changed. Not safe for two threads that
+    change it; planning a publication only reads, and may run beside. `born_ns` is the time of what has none.
     """
 
     def __init__(

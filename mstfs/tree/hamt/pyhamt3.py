@@ -4,7 +4,8 @@ Source: the py-hamt package, versions 3.0 to 3.6. A node is a DAG-CBOR list of 2
 {key: pointer, ...} for a bucket, [pointer] for a child.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import compress, repeat
@@ -18,6 +19,7 @@ from mstfs.limits import KEY_BYTES, NODE_BYTES
 from mstfs.tree.hamt.draft import Draft
 from mstfs.tree.hamt.layout import Layout
 from mstfs.tree.hamt.node import (
+    COMMON,
     NO_INLINE,
     Bucket,
     Buckets,
@@ -37,6 +39,14 @@ from mstfs.tree.hamt.node import (
 )
 
 SLOTS = 256
+
+_SMALL_BYTES = 1024
+"""A block of at most this size has about a dozen entries."""
+
+_HEAD = b"\x99\x01\x00"  # of a list of 256
+_MAP, _LIST_OF_ONE, _TEXT = 0xA0, 0x81 - 0xA0, 0x60
+_LINK_HEADS = frozenset(b"\xd8\x2a\x58\x25\x00" + head for head in COMMON)
+_next_full = re.compile(rb"\xa0*").match
 
 _UNCOMMON = (CborError, AttributeError, TypeError, ValueError)
 """What comes of a block that is not of the common shape."""
@@ -59,6 +69,10 @@ class PyHamt3(Layout):
         return bytes((1, cids.RAW)) + cids.multihash_of(cid) if self.bare else cid
 
     def decode(self, cid: bytes, data: bytes, level: int) -> HamtNode:
+        if len(data) <= _SMALL_BYTES and not self.bare:
+            node = _decode_small(data)
+            if node is not None:
+                return node
         try:
             parts = self._parts(data)
             entries = dict(zip(map(str.encode, parts.keys), parts.pointers, strict=True))
@@ -151,6 +165,63 @@ def _value(buckets: Buckets, links: Links, point: Callable[[bytes], object] | No
     for slot, cid in links.items():
         slots[slot] = [cid if point is None else point(cid)]
     return slots
+
+
+def _decode_small(data: bytes) -> HamtNode | None:
+    """The node in a canonical block with common links and short keys; None where it is not all of that.
+
+    Most nodes of a big tree have a few entries in their 256 slots. To look for these takes less time than a
+    decoder, which makes a value of each slot.
+    """
+    if data[:3] != _HEAD:
+        return None
+    entries: Bucket = {}
+    sizes: dict[int, int] = {}
+    links: Links = {}
+    count = slot = 0
+    at, end = 3, len(data)
+    while (full := _next_full(data, at).end()) < end:
+        slot += full - at
+        size = data[full] - _MAP
+        at = full + 1
+        if size == _LIST_OF_ONE:
+            if data[at : at + 9] not in _LINK_HEADS:
+                return None
+            links[slot] = data[at + 5 : at + 41]
+            at += 41
+        elif 0 < size < 24:
+            last = (0, b"")
+            for _ in range(size):
+                length, at = data[at] - _TEXT, at + 1
+                if length == 24 and at < end:
+                    length, at = data[at], at + 1
+                    if length < 24:
+                        return None
+                elif not 0 <= length < 24:
+                    return None
+                key = data[at : at + length]
+                at += length
+                if data[at : at + 9] not in _LINK_HEADS or last >= (length, key) != (0, b""):
+                    return None
+                last = length, key
+                entries[key] = data[at + 5 : at + 41]
+                at += 41
+            sizes[slot] = size
+            count += size
+        else:
+            return None
+        slot += 1
+    if slot + end - at != SLOTS or at > end or len(entries) != count or not _is_text(entries):
+        return None
+    return HamtNode(entries, tuple(sizes), tuple(sizes.values()), links, NO_INLINE)
+
+
+def _is_text(keys: Iterable[bytes]) -> bool:
+    try:
+        b"\n".join(keys).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _Parts(NamedTuple):

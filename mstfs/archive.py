@@ -8,8 +8,9 @@ with mstfs.open("repo.car") as repo:
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, KeysView, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, MutableMapping
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, cast
@@ -31,7 +32,7 @@ from mstfs.staging.workspace import Workspace
 from mstfs.tree import kinds
 from mstfs.tree.interface import TreeDiff
 from mstfs.values.cipher import Cipher
-from mstfs.values.interface import ValueKind, ValueOptions
+from mstfs.values.interface import Making, ValueKind, ValueOptions
 
 Transformer = Callable[[str, Any], Any]
 """From a key and a value to another value."""
@@ -183,6 +184,23 @@ class Archive(MutableMapping[str, Any]):
             value = self.encode(key, value)
         with self.workspace.transaction():
             self.workspace.stage_value(spelled, self.workspace.values.make_loaded(spelled, value))
+
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """Assign all values of a mapping, or of pairs of keys and values: all, or none if one is refused.
+
+        Much quicker than one assignment after the other.
+        """
+        pairs = other.items() if isinstance(other, Mapping) else other
+
+        def makings() -> Iterator[tuple[bytes, Making]]:
+            for key, value in chain(pairs, more.items()):
+                spelled = self._checked(key)
+                if self.encode is not None:
+                    value = self.encode(key, value)
+                yield spelled, self.workspace.values.make_loaded(spelled, value)
+
+        with self.workspace.transaction():
+            self.workspace.stage_values(makings())
 
     def _checked(self, key: str) -> bytes:
         if self.kind.name == "mst":

@@ -13,15 +13,16 @@ Hacking
     (`mstfs.cli.exits`). A new class needs a place in both, or inherits its parent's.
 """
 
-import base64
 from collections.abc import Iterable
+
+import libipld
 
 
 def _cid_text(cid: bytes) -> str:
     # The codec package stands above this module, and an error must be printable whatever the bytes are.
     if len(cid) == 34 and cid[:2] == b"\x12\x20":
-        return "multihash:" + cid.hex()
-    return "b" + base64.b32encode(cid).decode().lower().rstrip("=")
+        return str(libipld.encode_multibase("z", cid))[1:]
+    return str(libipld.encode_multibase("b", cid))
 
 
 class MstfsError(Exception):
@@ -76,7 +77,11 @@ class MissingBlocks(MstfsError):
 
     def __init__(self, cids: Iterable[bytes]) -> None:
         self.cids = tuple(cids)
-        super().__init__(f"{len(self.cids)} blocks missing, the first is {_cid_text(self.cids[0])}")
+        first = _cid_text(self.cids[0])
+        count = len(self.cids)
+        super().__init__(
+            f"block {first}: missing" if count == 1 else f"{count} blocks are missing, the first is {first}"
+        )
 
 
 # --- formats ----------------------------------------------------------------------------------

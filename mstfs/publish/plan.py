@@ -50,8 +50,8 @@ def make_plan(
     if applied.root == base.data:
         return Plan(base, None, {}, upto, (0, 0, 0))
     created = updated = deleted = 0
-    for key, cid in edits:
-        old = workspace.tree.get(base.data, key)
+    before = workspace.tree.get_many(base.data, [key for key, _ in edits])
+    for (_, cid), old in zip(edits, before, strict=True):
         created += old is None and cid is not None
         updated += old is not None and cid is not None and old != cid
         deleted += old is not None and cid is None

@@ -1,7 +1,7 @@
 """Staged edits: one put or tombstone a key, durable in the overlay, mirrored in memory in key order."""
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from mstfs.blocks.sqlite import Database
@@ -77,6 +77,20 @@ class Edits:
         if key not in self.by_key:
             insort(self.keys, key)
         self.by_key[key] = edit
+
+    def stage_many(self, puts: Mapping[bytes, bytes], mtime_ns: int) -> None:
+        """Stage many puts at once. Call inside a transaction of the database."""
+        assert self.database is not None
+        first = self.sequence + 1
+        self.sequence += len(puts)
+        self.database.execute_many(
+            "INSERT OR REPLACE INTO edits (key, cid, text, mtime_ns, sequence) VALUES (?, ?, NULL, ?, ?)",
+            ((key, cid, mtime_ns, sequence) for sequence, (key, cid) in enumerate(puts.items(), first)),
+        )
+        self.keys += sorted(puts.keys() - self.by_key.keys())
+        self.keys.sort()
+        for sequence, (key, cid) in enumerate(puts.items(), first):
+            self.by_key[key] = StagedEdit(cid, False, mtime_ns, sequence)
 
     def discard(self, key: bytes) -> bool:
         """Forget the edit of a key, so that what is published shows again. False if there was none."""

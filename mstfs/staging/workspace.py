@@ -1,7 +1,7 @@
 """A root and everything staged on it: what the view shows and what a publication starts from."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from mstfs.blocks.overlay import OverlayBlocks
@@ -116,6 +116,40 @@ class Workspace:
             self.blocks.put_many(made)
         self.stage_cid(key, value, text=text, mtime_ns=mtime_ns)
         return value
+
+    def stage_values(self, makings: Iterable[tuple[bytes, Making]]) -> None:
+        """The same for many keys, quicker than one by one. Where a key comes twice, the last one counts."""
+        batch: dict[bytes, tuple[bytes, list[tuple[bytes, bytes]]]] = {}
+        size = 0
+        for key, making in makings:
+            made: list[tuple[bytes, bytes]] = []
+            while True:
+                try:
+                    cid, block = next(making)
+                except StopIteration as end:
+                    batch[key] = end.value, made
+                    break
+                if size > MADE_BYTES:
+                    self._stage_batch(batch)
+                    self.blocks.put_many(made)
+                    made, size = [], 0
+                    batch.clear()
+                made.append((cid, block))
+                size += len(block)
+        self._stage_batch(batch)
+
+    def _stage_batch(self, batch: dict[bytes, tuple[bytes, list[tuple[bytes, bytes]]]]) -> None:
+        puts: dict[bytes, bytes] = {}
+        blocks: list[tuple[bytes, bytes]] = []
+        before = self.tree.get_many(self.head.data, list(batch))
+        for (key, (cid, made)), old in zip(batch.items(), before, strict=True):
+            if not made or (old == cid and not self.planning):
+                self.stage_cid(key, cid)
+            else:
+                puts[key] = cid
+                blocks += made
+        self.blocks.put_many(blocks)
+        self.edits.stage_many(puts, time.time_ns())
 
     def is_edit(self, key: bytes, cid: bytes | None) -> bool:
         """Whether a put, or a tombstone where `cid` is None, changes what is published."""

@@ -66,6 +66,10 @@ class Tree(Protocol):
         """The CID under `key`, or None where the tree does not have the key."""
         ...
 
+    def get_many(self, root: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
+        """`get` for each of many keys."""
+        return [self.get(root, key) for key in keys]
+
     def page(
         self,
         root: bytes,

@@ -46,7 +46,7 @@ _SMALL_BYTES = 1024
 _HEAD = b"\x99\x01\x00"  # of a list of 256
 _MAP, _LIST_OF_ONE, _TEXT = 0xA0, 0x81 - 0xA0, 0x60
 _LINK_HEADS = frozenset(b"\xd8\x2a\x58\x25\x00" + head for head in COMMON)
-_next_full = re.compile(rb"\xa0*").match
+_find_full = re.compile(rb"[^\xa0]").search
 
 _UNCOMMON = (CborError, AttributeError, TypeError, ValueError)
 """What comes of a block that is not of the common shape."""
@@ -70,7 +70,10 @@ class PyHamt3(Layout):
 
     def decode(self, cid: bytes, data: bytes, level: int) -> HamtNode:
         if len(data) <= _SMALL_BYTES and not self.bare:
-            node = _decode_small(data)
+            try:
+                node = _decode_small(data)
+            except IndexError:
+                node = None
             if node is not None:
                 return node
         try:
@@ -168,7 +171,7 @@ def _value(buckets: Buckets, links: Links, point: Callable[[bytes], object] | No
 
 
 def _decode_small(data: bytes) -> HamtNode | None:
-    """The node in a canonical block with common links and short keys; None where it is not all of that.
+    """The node in a canonical block with common links and short keys; None, or IndexError, for any other one.
 
     Most nodes of a big tree have a few entries in their 256 slots. To look for these takes less time than a
     decoder, which makes a value of each slot.
@@ -180,17 +183,17 @@ def _decode_small(data: bytes) -> HamtNode | None:
     links: Links = {}
     count = slot = 0
     at, end = 3, len(data)
-    while (full := _next_full(data, at).end()) < end:
-        slot += full - at
-        size = data[full] - _MAP
-        at = full + 1
+    while (full := _find_full(data, at)) is not None:
+        slot += full.start() - at
+        at = full.end()
+        size = data[at - 1] - _MAP
         if size == _LIST_OF_ONE:
             if data[at : at + 9] not in _LINK_HEADS:
                 return None
             links[slot] = data[at + 5 : at + 41]
             at += 41
         elif 0 < size < 24:
-            last = (0, b"")
+            last = (-1, b"")
             for _ in range(size):
                 length, at = data[at] - _TEXT, at + 1
                 if length == 24 and at < end:
@@ -201,7 +204,7 @@ def _decode_small(data: bytes) -> HamtNode | None:
                     return None
                 key = data[at : at + length]
                 at += length
-                if data[at : at + 9] not in _LINK_HEADS or last >= (length, key) != (0, b""):
+                if data[at : at + 9] not in _LINK_HEADS or last >= (length, key):
                     return None
                 last = length, key
                 entries[key] = data[at + 5 : at + 41]

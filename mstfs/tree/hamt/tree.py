@@ -207,13 +207,24 @@ class HamtTree(Tree):
             table.tell(None)
         return cid
 
+    def get_many(self, root: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
+        known = self._roots.get(root) or self._root(root)
+        find, digest_of = known.find, known.layout.hash
+        if find is None or digest_of is None or self._tables.get(root) is not None:
+            return super().get_many(root, keys)
+        # In the order of the tree, so that no node is read twice, however little the cache holds. It costs
+        # the less the more keys there are, and says nothing about single look-ups.
+        spent = known.spent.entries
+        found = {key: find(key) for key in sorted(keys, key=digest_of)}
+        known.spent.entries = spent
+        return [found[key] for key in keys]
+
     def _weigh(self, root: bytes, known: _Root) -> None:
         # Where many keys are asked for, and where the nodes do not fit into the cache and are read again and
-        # again, a key table answers faster, and takes less room. It is made once look-ups have cost a few
-        # times as much as that would, or about as much where it is made of nodes in the cache.
+        # again, a key table answers faster, and takes less room. It is made once look-ups have cost as much
+        # as that does, if it may be held.
         entries = search.entries_about(known.load, root)
-        fits = 2 * _ENTRY_COST * entries < self._cache_bytes
-        known.bearable = max(known.bearable, entries if fits else 3 * entries)
+        known.bearable = max(known.bearable, entries)
         if known.spent.entries > known.bearable:
             known.spent.entries = 0
             if self._tables.takes(entries):

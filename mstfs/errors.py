@@ -15,11 +15,11 @@ Hacking
 
 from collections.abc import Iterable
 
-import libipld
-
 
 def _cid_text(cid: bytes) -> str:
     # The codec package stands above this module, and an error must be printable whatever the bytes are.
+    import libipld
+
     if len(cid) == 34 and cid[:2] == b"\x12\x20":
         return str(libipld.encode_multibase("z", cid))[1:]
     return str(libipld.encode_multibase("b", cid))

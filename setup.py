@@ -1,4 +1,4 @@
-"""Builds the one C file. It is optional: without a compiler or libfuse's headers mstfs works without it."""
+"""Builds what is written in C. It is optional: without a compiler or libfuse's headers mstfs works without it."""
 
 from setuptools import Extension, setup
 
@@ -6,7 +6,8 @@ setup(
     ext_modules=[
         Extension(
             "mstfs.fuse.fast_path_wrapper",
-            sources=["mstfs/fuse/fast_path.c"],
+            sources=["mstfs/fuse/fast_path.c", "mstfs/fuse/fast_listing.c"],
+            depends=["mstfs/fuse/fast_listing.h"],
             include_dirs=["/usr/include/fuse3", "/usr/local/include/fuse3"],
             define_macros=[("_FILE_OFFSET_BITS", "64")],
             optional=True,

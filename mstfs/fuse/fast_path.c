@@ -11,6 +11,7 @@
  * moment; everything else goes the usual way:
  *   READ of a file whose contents were offered by `mstfs_offer`;
  *   OPEN, for reading only, of a file that was offered, its RELEASE, and FLUSH of such a handle;
+ *   READDIRPLUS of a folder that was offered (fast_listing.c);
  *   GETXATTR of names that no file here has (security.*, system.*), which the kernel asks for at each write.
  * Whoever changes anything calls `mstfs_stand_down` before: then nothing is offered any more, and who has what open
  * is told. So what is answered here is always what Python would have answered.
@@ -35,6 +36,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include "fast_listing.h"
 
 #undef fuse_session_new
 
@@ -265,6 +268,10 @@ static void own_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fu
 
 static void own_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
+    if (answering) {
+        mstfs_listing_reply(req, ino, size, off);
+        return;
+    }
     OWN_HANDLE(fi, ino);
     theirs.readdirplus(req, ino, size, off, &own);
 }
@@ -300,6 +307,8 @@ static int is_ours(const struct fuse_buf *buf)
 
     if ((buf->flags & FUSE_BUF_IS_FD) || buf->size < sizeof(*head) + 8)
         return 0;
+    if (head->opcode == FUSE_READDIRPLUS)
+        return mstfs_listing_answers(head->nodeid, ((const struct fuse_read_in *)argument)->offset);
     if (head->opcode == FUSE_FLUSH)
         return ((const struct fuse_flush_in *)argument)->fh == (head->nodeid | READER);
     if (head->opcode == FUSE_GETXATTR) {
@@ -371,7 +380,8 @@ static int find_real(void *libfuse)
     reply_buf = dlsym(libfuse, "fuse_reply_buf");
     reply_err = dlsym(libfuse, "fuse_reply_err");
     reply_open = dlsym(libfuse, "fuse_reply_open");
-    return real_receive && real_process && real_fd && reply_buf && reply_err && reply_open;
+    return real_receive && real_process && real_fd && reply_buf && reply_err && reply_open
+        && mstfs_listing_init(libfuse);
 }
 
 struct fuse_session *fuse_session_new(struct fuse_args *args, const struct fuse_lowlevel_ops *op, size_t op_size,

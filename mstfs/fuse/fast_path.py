@@ -7,8 +7,12 @@ called in a way that it does not know, everything works all the same, with more 
 import ctypes
 import logging
 import os
+from array import array
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+
+from mstfs.view.pages import HEAD, Page
+from mstfs.view.view import View
 
 log = logging.getLogger("mstfs")
 
@@ -53,6 +57,27 @@ class FastPath:
         self._inodes = (ctypes.c_uint64 * _MOST)()
         self._counts = (ctypes.c_uint32 * _MOST)()
         self._answered = ctypes.c_uint64.in_dll(_loaded, "mstfs_answered")
+        self._declare_listings(_loaded)
+
+    def _declare_listings(self, loaded: ctypes.CDLL) -> None:
+        number, count, pointer, inode = ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint64
+        self._new_folder = loaded.mstfs_folder_new
+        self._add_page = loaded.mstfs_folder_add
+        self._add_page.argtypes = (number, count, *[pointer] * 7)
+        self._drop_folder = loaded.mstfs_folder_drop
+        self._offer_folder = loaded.mstfs_folder_offer
+        self._offer_folder.argtypes = (
+            *(number, inode, inode, count, count, count, count, ctypes.c_int64, pointer, ctypes.c_size_t),
+        )
+        self._withdraw = loaded.mstfs_folders_withdraw
+        self._handed = loaded.mstfs_handed
+        self._handed.argtypes = (inode, pointer, pointer)
+        self._take_back = loaded.mstfs_take_back
+        self._take_back.argtypes = (inode, inode)
+        self._take_back.restype = inode
+        self._folder, self._index = count(), count()
+        self._folder_at = ctypes.addressof(self._folder)
+        self._index_at = ctypes.addressof(self._index)
 
     @property
     def answered(self) -> int:
@@ -81,3 +106,46 @@ class FastPath:
             if count < _MOST:
                 self.idle = True
                 return found
+
+    # --- listings -----------------------------------------------------------------------------
+
+    def new_folder(self) -> int:
+        """A number for the pages of a folder."""
+        number: int = self._new_folder()
+        if number < 0:
+            raise MemoryError
+        return number
+
+    def add_page(self, folder: int, page: Page) -> bool:
+        """Take a page; its memory stays where it is for good. False if it cannot be taken."""
+        start = ctypes.cast(ctypes.c_char_p(page.blob), ctypes.c_void_p).value or 0
+        count = page.count
+        columns = [start + HEAD.size + width * count for width in (0, 8, 16, 24, 32)]
+        handed, _ = page.handed.buffer_info()
+        return bool(self._add_page(folder, count, *columns, start + page.names_at, handed))
+
+    def drop_folder(self, folder: int) -> None:
+        """Forget all pages of a folder, of which nothing is handed out any more."""
+        self._drop_folder(folder)
+
+    def offer_folder(self, folder: int, inode: int, parent: int, view: View, exceptions: list[int]) -> None:
+        """Answer the kernel from the pages of a folder, but for the inodes that are exceptions, in order."""
+        numbers = array("Q", exceptions)
+        at, count = numbers.buffer_info()
+        modes = (view.file_mode, view.folder_mode, os.getuid(), os.getgid())
+        self._offer_folder(folder, inode, parent, *modes, view.rev_ns, at, count)
+
+    def withdraw(self) -> None:
+        """Before anything changes: Python answers for every folder."""
+        self._withdraw()
+
+    def place_of(self, number: int) -> tuple[int, int] | None:
+        """Folder and index of an inode that the kernel was given from a page; None for any other one."""
+        if not self._handed(number, self._folder_at, self._index_at):
+            return None
+        return self._folder.value, self._index.value
+
+    def take_back(self, number: int, count: int) -> int:
+        """The kernel forgets an inode `count` times; how many of these were not counted here."""
+        rest: int = self._take_back(number, count)
+        return rest

@@ -3,15 +3,23 @@
 The kernel keeps listings, and names a place in one by a number: how many names came before. So while a folder
 is open its names keep their places; those that go away leave a gap, and those that come stand at the end.
 What the kernel keeps may be older than what is known here: before anything changes, open folders are read.
+
+A large folder begins with its pages, whose names keep their places by themselves; behind stands what came since.
 """
 
 from collections import OrderedDict
 from contextlib import suppress
 
+import pyfuse3
+from pyfuse3 import FileNameT
+
 from mstfs.errors import MstfsError
-from mstfs.view.inodes import Inode
+from mstfs.fuse.attributes import EntryMaker
+from mstfs.fuse.fast_path import FastPath
+from mstfs.view.inodes import Inode, plain_number
 from mstfs.view.nodes import Node
-from mstfs.view.view import View
+from mstfs.view.pages import ASK, FolderPages
+from mstfs.view.view import View, join_path
 
 KEPT = 4
 """Listings that are remembered where folders are never opened."""
@@ -20,12 +28,13 @@ KEPT = 4
 class Listing:
     """The names in a folder and what they name, as of a `version` of the namespace; -1 is not read yet.
 
-    None stands where a name was that is gone.
+    None stands where a name was that is gone. `entries` come behind those of the `pages`, if there are any.
     """
 
     def __init__(self, inode: Inode) -> None:
         self.inode = inode
         self.path = inode.path
+        self.pages: FolderPages | None = None
         self.entries: list[tuple[bytes, Node | None] | None] = []
         self.version = -1
         self.openers = 0
@@ -34,11 +43,14 @@ class Listing:
 class Listings:
     """The listings of all open folders. `version` counts the changes of the namespace."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, fast: FastPath, maker: EntryMaker) -> None:
         self.view = view
+        self.fast = fast
+        self.maker = maker
         self.version = 0
         self.open_ones: dict[int, Listing] = {}
         self.kept: OrderedDict[int, Listing] = OrderedDict()
+        self.differences: dict[int, frozenset[bytes]] = {}
 
     def open(self, inode: Inode) -> Listing:
         """A folder is opened once more."""
@@ -68,13 +80,33 @@ class Listings:
                 with suppress(MstfsError):
                     self.read(listing)
         self.version += 1
+        self.withdraw()
 
-    def read(self, listing: Listing) -> None:
-        """Bring a listing up to date, for a reader who begins at its start."""
+    def withdraw(self) -> None:
+        """Something in the namespace, or the attributes of a file, is about to change."""
+        if self.differences:
+            self.differences.clear()
+            self.fast.withdraw()
+
+    def read(self, listing: Listing, *, begins: bool = False) -> None:
+        """Bring a listing up to date. `begins`: for a reader at its start."""
         if listing.version == self.version:
             return
         path = listing.path = listing.inode.path
-        found = dict(self.view.children(path)) if path is not None else {}
+        if path is not None and begins and listing.openers <= 1:
+            self.view.pages.renew(path)
+            listing.pages = self.view.pages.of(path)
+        elif path is not None and listing.pages is None and not listing.entries:
+            listing.pages = self.view.pages.of(path)
+        pages = listing.pages if path is not None else None
+        if path is None:
+            found: dict[bytes, Node | None] = {}
+        elif pages is None:
+            found = dict(self.view.children(path))
+        else:
+            found = {
+                name: None for name in sorted(self.view.pages.differences(pages)) if not pages.holds(name)
+            }
         places: list[tuple[bytes, Node | None] | None] = []
         if listing.openers > 1:
             for entry in listing.entries:
@@ -83,7 +115,97 @@ class Listings:
         listing.entries = places + list(found.items())
         listing.version = self.version
 
+    def different(self, listing: Listing) -> frozenset[bytes]:
+        """The names in the pages of a listing of which the view must be asked; the others need no Python."""
+        pages = listing.pages
+        assert pages is not None
+        known = self.differences.get(pages.number)
+        if known is None:
+            known = self.differences[pages.number] = frozenset(self.view.pages.differences(pages))
+            numbers = sorted(plain_number(pages.prefix + name) for name in known)
+            parent = self.view.inodes.get(pages.path.rpartition(b"/")[0])
+            above = parent.number if parent is not None else listing.inode.number
+            self.fast.offer_folder(pages.number, listing.inode.number, above, self.view, numbers)
+        return known
+
     def finished(self, listing: Listing) -> None:
         """A reader came to the end: what nobody else reads need not be held."""
         if listing.openers <= 1:
             listing.entries, listing.version = [], -1
+
+    # --- replies ------------------------------------------------------------------------------
+
+    def reply(self, token: pyfuse3.ReaddirToken, listing: Listing, start_id: int) -> None:
+        """Add to a reply what a folder holds from a place on, as much as has room."""
+        if start_id == 0 or listing.version < 0:
+            self.read(listing, begins=start_id == 0)
+        index = start_id
+        while index < 2:
+            name = b"." if index == 0 else b".."
+            if not pyfuse3.readdir_reply(token, name, self._dot(listing, index), index + 1):
+                return
+            index += 1
+        if listing.pages is not None and not self._reply_pages(token, listing, listing.pages, index - 2):
+            return
+        before = 2 + (listing.pages.count if listing.pages is not None else 0)
+        at = max(0, index - before)
+        if at >= len(listing.entries):
+            self.finished(listing)
+        while at < len(listing.entries):
+            entry = listing.entries[at]
+            at += 1
+            if entry is not None and not self._reply_entry(token, listing, *entry, before + at):
+                return
+
+    def _reply_pages(
+        self, token: pyfuse3.ReaddirToken, listing: Listing, pages: FolderPages, index: int
+    ) -> bool:
+        """Add the entries of the pages from `index` on. False once the reply is full."""
+        if index >= pages.count and pages.complete:
+            return True
+        different = self.different(listing)
+        while index < pages.count or not pages.complete:
+            if index >= pages.count:
+                pages.extend(self.fast)
+                continue
+            spot = pages.spot(index)
+            name = spot.page.name(spot.at)
+            index += 1
+            if name in different or spot.page.types[spot.at] == ASK:
+                if not self._reply_entry(token, listing, name, None, index + 2):
+                    return False
+                continue
+            entry = self.maker.make(pages.attributes(spot))
+            if not pyfuse3.readdir_reply(token, FileNameT(name), entry, index + 2):
+                return False
+            spot.page.handed[spot.at] += 1
+        return True
+
+    def _reply_entry(
+        self, token: pyfuse3.ReaddirToken, listing: Listing, name: bytes, node: Node | None, place: int
+    ) -> bool:
+        """Add one entry, if there still is one of that name. False once the reply is full."""
+        view = self.view
+        assert listing.path is not None
+        path = join_path(listing.path, name)
+        inode = view.inodes.get(path)
+        if inode is None or inode.node is None:
+            if node is None or listing.version != self.version:
+                node = view.resolve(path)
+            if node is None:
+                return True  # The name went away while the listing was read.
+            inode = view.inodes.at(path, node)
+        if not pyfuse3.readdir_reply(
+            token, FileNameT(name), self.maker.make(self.view.attributes(inode)), place
+        ):
+            view.inodes.drop_if_unused(inode)
+            return False
+        inode.lookups += 1
+        return True
+
+    def _dot(self, listing: Listing, index: int) -> pyfuse3.EntryAttributes:
+        inode = listing.inode
+        if index == 1 and inode.path:
+            parent = self.view.inodes.get(inode.path.rpartition(b"/")[0])
+            inode = parent if parent is not None else inode
+        return self.maker.make(self.view.attributes(inode))

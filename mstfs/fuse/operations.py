@@ -28,7 +28,7 @@ from mstfs.view.inodes import ROOT, Inode
 from mstfs.view.names import in_control
 from mstfs.view.nodes import Command, Control
 from mstfs.view.rename import Renamer
-from mstfs.view.view import View, join_path
+from mstfs.view.view import View
 from mstfs.view.writer import Writer
 
 log = logging.getLogger("mstfs")
@@ -80,15 +80,17 @@ class Operations(pyfuse3.Operations):
         self.fast = FastPath(active=False)
         self.ahead = ReadAhead(view, self.fast)
         commands.before_change = self.changed
-        self.listings = Listings(view)
+        self.listings = Listings(view, self.fast, self.entries)
         self.errors = 0
 
     def go_fast(self, fast: FastPath) -> None:
         """Let what `fast` can do be done without Python; call it between `pyfuse3.init` and `main`."""
         self.fast = fast
         self.ahead = ReadAhead(self.view, fast)
+        self.listings = Listings(self.view, fast, self.entries)
         if not fast.active:
             return
+        self.view.pages.begin(fast)
         if self.view.workspace.read_only:
             # What is only read needs no OPEN and no RELEASE: nobody counts who has it open.
             self.handles_are_inodes = True
@@ -101,13 +103,13 @@ class Operations(pyfuse3.Operations):
     def failed(self, name: str, arguments: tuple[Any, ...], error: Exception, code: int) -> None:
         """Count and log a request that failed for a reason of ours."""
         self.errors += 1
-        inode = self.view.inodes.by_number.get(arguments[0]) if arguments else None
+        inode = self.view.inodes.numbered(arguments[0]) if arguments else None
         path = os.fsdecode(inode.path) if inode is not None and inode.path is not None else "?"
         level = logging.ERROR if code == errno.EIO else logging.INFO
         log.log(level, "%s of %s: %s", name, path, error)
 
     def inode(self, number: int) -> Inode:
-        inode = self.view.inodes.by_number.get(number)
+        inode = self.view.inodes.numbered(number)
         if inode is None:
             raise FUSEError(errno.ESTALE)
         return inode
@@ -128,10 +130,11 @@ class Operations(pyfuse3.Operations):
 
     def stand_down(self) -> None:
         """Before anything changes: nothing is answered without Python any more, and all opens are counted."""
+        self.listings.withdraw()
         if self.fast.idle:
             return
         for number, count in self.fast.stand_down():
-            inode = self.view.inodes.by_number.get(number)
+            inode = self.view.inodes.numbered(number)
             if inode is not None:
                 inode.opens += count
         self.ahead.begin_again()
@@ -262,45 +265,7 @@ class Operations(pyfuse3.Operations):
     async def readdir(self, fh: FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self.handles[fh] if fh in self.handles else self.listings.of_unopened(self.inode(fh))
         assert isinstance(listing, Listing)
-        if start_id == 0 or listing.version < 0:
-            self.listings.read(listing)
-        index = start_id
-        while index < 2:
-            name = b"." if index == 0 else b".."
-            if not pyfuse3.readdir_reply(token, name, self._dot(listing, index), index + 1):
-                return
-            index += 1
-        if index - 2 >= len(listing.entries):
-            self.listings.finished(listing)
-            return
-        view, entries, make = self.view, listing.entries, self.entries.make
-        folder = listing.path
-        assert folder is not None or not entries
-        while index - 2 < len(entries):
-            entry = entries[index - 2]
-            index += 1
-            if entry is None:
-                continue
-            name, node = entry
-            path = join_path(folder or b"", name)
-            inode = view.inodes.get(path)
-            if inode is None or inode.node is None:
-                if node is None or listing.version != self.listings.version:
-                    node = view.resolve(path)
-                if node is None:
-                    continue  # The name went away while the listing was read.
-                inode = view.inodes.at(path, node)
-            if not pyfuse3.readdir_reply(token, FileNameT(name), make(view.attributes(inode)), index):
-                view.inodes.drop_if_unused(inode)
-                return
-            inode.lookups += 1
-
-    def _dot(self, listing: Listing, index: int) -> pyfuse3.EntryAttributes:
-        inode = listing.inode
-        if index == 1 and inode.path:
-            parent = self.view.inodes.get(inode.path.rpartition(b"/")[0])
-            inode = parent if parent is not None else inode
-        return self.entry(inode)
+        self.listings.reply(token, listing, start_id)
 
     @answered
     async def releasedir(self, fh: FileHandleT) -> None:

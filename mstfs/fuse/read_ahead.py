@@ -58,7 +58,7 @@ class ReadAhead:
 
     def missed(self, inode: Inode) -> None:
         """A file was asked for that nobody had offered: perhaps its neighbours come next."""
-        node = inode.node
+        node = self.view.node(inode) if inode.node is None else inode.node
         if not self.fast.active or not isinstance(node, Leaf) or inode.path is None or node.fixed:
             return
         folder = inode.path.rpartition(b"/")[0]
@@ -78,8 +78,8 @@ class ReadAhead:
         window.size = min(2 * window.size, MOST)
         while wanted > 0:
             siblings, last = self.view.siblings(folder, window.after, min(wanted, 64))
-            for sibling, leaf in siblings:
-                if not self._offer(sibling, leaf):
+            for number, key, cid in siblings:
+                if not self._offer(number, key, cid):
                     return
             wanted -= 64
             if last is None:
@@ -90,13 +90,13 @@ class ReadAhead:
             if perf_counter() > end:
                 return
 
-    def _offer(self, inode: Inode, leaf: Leaf) -> bool:
+    def _offer(self, number: int, key: bytes, cid: bytes) -> bool:
         values = self.view.values
         try:
-            size = values.size(leaf.key, leaf.cid)
+            size = values.size(key, cid)
             if size > FILE_BYTES:
                 return True
-            data = values.read(leaf.key, leaf.cid, 0, size)
+            data = values.read(key, cid, 0, size)
         except MstfsError:
             return True  # Who reads it is told.
-        return len(data) != size or 0 < self.fast.offer(inode.number, data) <= HELD_BYTES
+        return len(data) != size or 0 < self.fast.offer(number, data) <= HELD_BYTES

@@ -115,6 +115,13 @@ class Edits:
             yield self.keys[index]
             index += 1
 
+    def within(self, prefix: bytes) -> Iterator[bytes]:
+        """The keys that start with `prefix`, in order."""
+        for key in self.after(prefix, inclusive=True):
+            if not key.startswith(prefix):
+                return
+            yield key
+
     def batch(self) -> tuple[list[Edit], int]:
         """Everything staged now, sorted by key, and the sequence to hand to `clear` once it is published."""
         return [Edit(key, self.by_key[key].cid) for key in self.keys], self.sequence

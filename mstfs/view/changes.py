@@ -48,6 +48,8 @@ def _part(view: View, inode: Inode) -> None:
 
 def published(view: View, keys: Iterable[bytes]) -> None:
     """After a publication: files of these keys are shown in canonical form, with the times of the tree."""
+    keys = list(keys)
+    view.pages.drifted(keys)
     view.switched()
     for path in (path for key in keys for path in view.paths_of(key)):
         inode = view.inodes.get(b"/".join(path))
@@ -66,6 +68,7 @@ def published(view: View, keys: Iterable[bytes]) -> None:
 
 def _times_moved(view: View) -> None:
     """What has no time of its own shows the time of the head: that is another one now."""
+    view.stale.inodes.update(view.pages.untimed())
     for inode in list(view.inodes.by_number.values()):
         if inode.number == ROOT or isinstance(inode.node, Folder):
             view.stale.inodes.add(inode.number)
@@ -86,6 +89,7 @@ def before_switch(view: View, changes: Iterable[Change]) -> None:
 def switched(view: View, changes: Iterable[Change]) -> None:
     """After another root was checked out, or edits were dropped: these keys mean something else now."""
     view.switched()
+    view.pages.drifted(change.key for change in changes)
     moved(view, [change.key for change in changes])
     _times_moved(view)
 

@@ -14,11 +14,12 @@ from mstfs.staging.workspace import Workspace
 from mstfs.values.interface import NO_ATTRIBUTES, ValueAttributes, ValueKind
 from mstfs.view.buffers import Buffer
 from mstfs.view.control import ControlFolder
-from mstfs.view.inodes import Inode, InodeTable, Pinned
+from mstfs.view.inodes import Inode, InodeTable, Pinned, plain_number
 from mstfs.view.kinds import key_rule, names_of, namespace_of
 from mstfs.view.names import CONTROL, ITSELF, Path, in_control
 from mstfs.view.namespace import KeyNamespace
 from mstfs.view.nodes import Attributes, Command, Control, Folder, Leaf, Node, Pending, Stored
+from mstfs.view.pages import Pages
 
 log = logging.getLogger("mstfs")
 
@@ -63,6 +64,7 @@ class View:
         self.names = names_of(workspace.head.tree, workspace.values)
         self.is_key = key_rule(workspace.head.tree)
         self.inodes = InodeTable()
+        self.pages = Pages(self)
         self.pending: dict[bytes, Inode] = {}
         self.kept: set[bytes] = set()
         self.folder_times: dict[bytes, int] = {}
@@ -193,7 +195,7 @@ class View:
                 if known.startswith(prefix) and b"/" not in known[len(prefix) :]
             )
         edits = self.workspace.edits
-        for name, key, cid in self.namespace.children(split_path(path), self._unreadable):
+        for name, key, cid in self.namespace.children(split_path(path), self.unlisted):
             if name in own:
                 continue
             if key is None or cid is None:
@@ -205,7 +207,8 @@ class View:
         for name in sorted(own):
             yield name, None
 
-    def _unreadable(self, error: MstfsError) -> None:
+    def unlisted(self, error: MstfsError) -> None:
+        """A part of a folder cannot be read, and is left out of its listing."""
         log.warning("a part of the tree cannot be listed: %s", error)
 
     # --- what a file says ---------------------------------------------------------------------
@@ -250,23 +253,30 @@ class View:
 
     def siblings(
         self, folder: bytes, after: bytes, limit: int
-    ) -> tuple[list[tuple[Inode, Leaf]], bytes | None]:
-        """Of the next `limit` keys in a folder, the files that the kernel knows and that nobody has changed.
+    ) -> tuple[list[tuple[int, bytes, bytes]], bytes | None]:
+        """Of the next `limit` keys in a folder, the files that the kernel knows and nobody changed.
 
-        Also gives the last of these keys, None where there is no further one.
+        Each as the number of its inode, its key and its CID. Also gives the last of these keys, None where
+        there is no further one.
         """
         if not isinstance(self.namespace, KeyNamespace):
             return [], None
         prefix = self.names.prefix_of(split_path(folder))
-        page = self.workspace.staged.page(prefix, after or None, limit, self._unreadable)
+        page = self.workspace.staged.page(prefix, after or None, limit, self.unlisted)
         found = []
         for key, cid in page:
-            inode = self.inodes.get(b"/".join(self.names.path_of(key)))
-            if inode is None or inode.buffer is not None or inode.pinned is not None or inode.outdated:
+            path = b"/".join(self.names.path_of(key))
+            inode = self.inodes.by_path.get(path)
+            if inode is None:
+                number = plain_number(path)
+                if number not in self.inodes.by_number and self.pages.is_handed(number):
+                    found.append((number, key, cid))
+                continue
+            if inode.buffer is not None or inode.pinned is not None or inode.outdated:
                 continue
             node = inode.node
             if isinstance(node, Leaf) and node.cid == cid and not node.verbatim and not inode.diverged:
-                found.append((inode, node))
+                found.append((inode.number, key, cid))
         return found, page[-1].key if len(page) == limit else None
 
     def read_stored(self, node: Stored, offset: int, length: int) -> bytes:
@@ -418,9 +428,11 @@ class View:
             return node.mtime_ns
         if told.mtime_ns is not None:
             return told.mtime_ns
-        if self.names.nested:
-            return self.rev_ns
-        return _tid_ns(node.key.rpartition(b"/")[2].decode("latin-1")) or self.rev_ns
+        return self.time_of_key(node.key) or self.rev_ns
+
+    def time_of_key(self, key: bytes) -> int | None:
+        """When a value was written, in ns, if its key says it."""
+        return None if self.names.nested else _tid_ns(key.rpartition(b"/")[2].decode("latin-1"))
 
     # --- extended attributes ------------------------------------------------------------------
 

@@ -1,0 +1,423 @@
+/* Answers READDIRPLUS of large folders from pages that Python made (mstfs/view/pages.py).
+ *
+ * A page holds the attributes of up to some hundred entries of a folder as columns, in memory that belongs to
+ * Python. What is handed out is counted in the page, so that Python needs no object for a file of which nothing is
+ * known but its name: FORGET gives the counts back, and whoever asks for one of these inodes is told its place.
+ *
+ * A folder is answered here while it is offered. Entries that Python has to be asked for are named with the offer;
+ * a reply ends before such an entry, and the next request begins with it. What comes after the last page is
+ * Python's too. A place in a folder is 2 more than the number of entries before it: "." and ".." come first.
+ */
+#define FUSE_USE_VERSION 32
+#define _GNU_SOURCE
+#include "fast_listing.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define SLOTS_MIN 4096
+#define FOREVER 1073741824.0     /* seconds; as in mstfs/fuse/attributes.py */
+#define BLOCK 512
+#define PREFERRED (128 << 10)
+#define NO_TIME INT64_MIN        /* the folder's own time stands for it; as in mstfs/view/pages.py */
+
+#define NOWHERE UINT32_MAX
+
+enum type { A_FILE, A_FOLDER, ASK };
+
+/* The columns of a page: as mstfs/view/pages.py packs them. */
+struct page {
+    uint32_t count;
+    const uint64_t *inode, *size;
+    const int64_t *mtime;
+    const uint32_t *name_end;    /* behind the 0 that ends each name */
+    const uint8_t *type;
+    const char *names;
+    uint32_t *handed;            /* how often the kernel was given each */
+};
+
+struct folder {
+    uint64_t inode, parent;
+    struct page *pages;
+    size_t page_count, page_room;
+    uint64_t total;              /* entries in all pages; every page but the last has as many as the first */
+    int offered;
+    uint32_t file_mode, folder_mode, uid, gid;
+    int64_t mtime;
+    uint64_t *exceptions;        /* inodes to ask Python for, in order */
+    size_t exception_count;
+};
+
+struct place {
+    uint64_t inode;              /* 0: free */
+    uint32_t folder, index;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct folder **folders = NULL;
+static size_t folder_count = 0, folder_room = 0;
+static struct place *places = NULL;
+static size_t slots = 0, used = 0;
+
+static size_t (*add_entry)(fuse_req_t, char *, size_t, const char *, const struct fuse_entry_param *, off_t);
+static int (*reply_buf)(fuse_req_t, const char *, size_t);
+static int (*reply_err)(fuse_req_t, int);
+
+int mstfs_listing_init(void *libfuse)
+{
+    add_entry = dlsym(libfuse, "fuse_add_direntry_plus");
+    reply_buf = dlsym(libfuse, "fuse_reply_buf");
+    reply_err = dlsym(libfuse, "fuse_reply_err");
+    return add_entry && reply_buf && reply_err;
+}
+
+/* --- where each inode stands: a hash table with linear probing -------------------------------------- */
+
+static size_t slot_of(uint64_t inode)
+{
+    return (inode * 0x9E3779B97F4A7C15ull) >> 20 & (slots - 1);
+}
+
+static struct place *find(uint64_t inode)
+{
+    if (!slots)
+        return NULL;
+    for (size_t at = slot_of(inode); places[at].inode; at = (at + 1) & (slots - 1))
+        if (places[at].inode == inode)
+            return &places[at];
+    return NULL;
+}
+
+static int grow(size_t wanted)
+{
+    struct place *old = places, *made = calloc(wanted, sizeof(*made));
+    size_t count = slots;
+
+    if (!made)
+        return 0;
+    places = made;
+    slots = wanted;
+    for (size_t index = 0; index < count; index++) {
+        if (!old[index].inode)
+            continue;
+        size_t at = slot_of(old[index].inode);
+        while (places[at].inode)
+            at = (at + 1) & (slots - 1);
+        places[at] = old[index];
+    }
+    free(old);
+    return 1;
+}
+
+static struct page *page_at(struct folder *folder, uint64_t index, uint32_t *within)
+{
+    uint32_t each = folder->pages[0].count;
+
+    *within = index % each;
+    return &folder->pages[index / each];
+}
+
+static uint32_t nowhere = 0;
+
+static uint32_t *handed_of(const struct place *place)
+{
+    uint32_t within;
+    if (place->folder == NOWHERE)
+        return &nowhere;
+    struct page *page = page_at(folders[place->folder], place->index, &within);
+
+    return &page->handed[within];
+}
+
+/* --- what Python calls ------------------------------------------------------------------------------ */
+
+/* A new folder without pages. Returns its number, or -1. */
+int mstfs_folder_new(void)
+{
+    int number = -1;
+
+    pthread_mutex_lock(&lock);
+    if (folder_count == folder_room) {
+        size_t room = folder_room ? 2 * folder_room : 16;
+        struct folder **made = realloc(folders, room * sizeof(*made));
+        if (made) {
+            folders = made;
+            folder_room = room;
+        }
+    }
+    if (folder_count < folder_room && (folders[folder_count] = calloc(1, sizeof(struct folder))))
+        number = folder_count++;
+    pthread_mutex_unlock(&lock);
+    return number;
+}
+
+static const char *name_of(const struct page *page, uint32_t within)
+{
+    return page->names + (within ? page->name_end[within - 1] : 0);
+}
+
+/* Whether an inode stands somewhere already, and not as an older page's entry of the same name. */
+static int is_taken(int number, const struct page *page, uint32_t index)
+{
+    struct place *there = find(page->inode[index]);
+    uint32_t within;
+
+    if (!there || there->folder == NOWHERE)
+        return 0;
+    struct page *older = page_at(folders[there->folder], there->index, &within);
+    return there->folder == (uint32_t)number || strcmp(name_of(older, within), name_of(page, index));
+}
+
+/* Add a page. All of its memory must stay where it is until the folder is dropped. What an older page of the same
+ * folder has handed out counts as handed out by this one. Returns 0 where the page cannot be taken: there is no
+ * memory, or another file has the same inode. */
+int mstfs_folder_add(int number, uint32_t count, const uint64_t *inode, const uint64_t *size, const int64_t *mtime,
+                     const uint32_t *name_end, const uint8_t *type, const char *names, uint32_t *handed)
+{
+    int taken = 0;
+
+    pthread_mutex_lock(&lock);
+    struct folder *folder = folders[number];
+    struct page page = {count, inode, size, mtime, name_end, type, names, handed};
+    for (uint32_t index = 0; index < count; index++)
+        if (is_taken(number, &page, index))
+            goto out;
+    if (2 * (used + count) > slots) {
+        size_t wanted = slots ? slots : SLOTS_MIN;
+        while (2 * (used + count) > wanted)
+            wanted *= 2;
+        if (!grow(wanted))
+            goto out;
+    }
+    if (folder->page_count == folder->page_room) {
+        size_t room = folder->page_room ? 2 * folder->page_room : 4;
+        struct page *made = realloc(folder->pages, room * sizeof(*made));
+        if (!made)
+            goto out;
+        folder->pages = made;
+        folder->page_room = room;
+    }
+    folder->pages[folder->page_count++] = page;
+    for (uint32_t index = 0; index < count; index++) {
+        struct place *there = find(inode[index]);
+        if (!there) {
+            size_t at = slot_of(inode[index]);
+            while (places[at].inode)
+                at = (at + 1) & (slots - 1);
+            there = &places[at];
+            used++;
+        } else {
+            handed[index] = *handed_of(there);
+            *handed_of(there) = 0;
+        }
+        there->inode = inode[index];
+        there->folder = number;
+        there->index = folder->total + index;
+    }
+    folder->total += count;
+    taken = 1;
+out:
+    pthread_mutex_unlock(&lock);
+    return taken;
+}
+
+/* Forget the pages of a folder, of which nothing is handed out. */
+void mstfs_folder_drop(int number)
+{
+    pthread_mutex_lock(&lock);
+    struct folder *folder = folders[number];
+    for (size_t at = 0; at < slots; at++)
+        if (places[at].inode && places[at].folder == (uint32_t)number)
+            places[at].folder = NOWHERE;
+    free(folder->pages);
+    free(folder->exceptions);
+    memset(folder, 0, sizeof(*folder));
+    pthread_mutex_unlock(&lock);
+}
+
+/* From now on a folder is answered here, but for some of its entries. */
+int mstfs_folder_offer(int number, uint64_t inode, uint64_t parent, uint32_t file_mode, uint32_t folder_mode,
+                       uint32_t uid, uint32_t gid, int64_t mtime, const uint64_t *exceptions, size_t count)
+{
+    uint64_t *copy = malloc((count ? count : 1) * sizeof(*copy));
+
+    if (!copy)
+        return 0;
+    memcpy(copy, exceptions, count * sizeof(*copy));
+    pthread_mutex_lock(&lock);
+    struct folder *folder = folders[number];
+    free(folder->exceptions);
+    folder->exceptions = copy;
+    folder->exception_count = count;
+    folder->inode = inode;
+    folder->parent = parent;
+    folder->file_mode = S_IFREG | file_mode;
+    folder->folder_mode = S_IFDIR | folder_mode;
+    folder->uid = uid;
+    folder->gid = gid;
+    folder->mtime = mtime;
+    folder->offered = 1;
+    pthread_mutex_unlock(&lock);
+    return 1;
+}
+
+/* No folder is answered here any more. */
+void mstfs_folders_withdraw(void)
+{
+    pthread_mutex_lock(&lock);
+    for (size_t number = 0; number < folder_count; number++)
+        folders[number]->offered = 0;
+    pthread_mutex_unlock(&lock);
+}
+
+/* How often the kernel was given an inode from a page, and where that one stands. */
+uint32_t mstfs_handed(uint64_t inode, uint32_t *folder, uint32_t *index)
+{
+    uint32_t count = 0;
+
+    pthread_mutex_lock(&lock);
+    struct place *place = find(inode);
+    if (place && place->folder != NOWHERE) {
+        count = *handed_of(place);
+        *folder = place->folder;
+        *index = place->index;
+    }
+    pthread_mutex_unlock(&lock);
+    return count;
+}
+
+/* The kernel forgets an inode `count` times. Returns how many of these are none of ours. */
+uint64_t mstfs_take_back(uint64_t inode, uint64_t count)
+{
+    pthread_mutex_lock(&lock);
+    struct place *place = find(inode);
+    if (place) {
+        uint32_t *handed = handed_of(place);
+        uint64_t own = *handed < count ? *handed : count;
+        *handed -= own;
+        count -= own;
+    }
+    pthread_mutex_unlock(&lock);
+    return count;
+}
+
+/* --- requests ----------------------------------------------------------------------------------------- */
+
+static struct folder *offered(uint64_t inode)
+{
+    for (size_t number = 0; number < folder_count; number++)
+        if (folders[number]->offered && folders[number]->inode == inode)
+            return folders[number];
+    return NULL;
+}
+
+static int is_exception(const struct folder *folder, const struct page *page, uint32_t within)
+{
+    uint64_t inode = page->inode[within];
+    size_t low = 0, high = folder->exception_count;
+
+    if (page->type[within] == ASK)
+        return 1;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (folder->exceptions[middle] < inode)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < folder->exception_count && folder->exceptions[low] == inode;
+}
+
+int mstfs_listing_answers(uint64_t inode, uint64_t place)
+{
+    int answer = 0;
+
+    pthread_mutex_lock(&lock);
+    struct folder *folder = offered(inode);
+    if (folder && place < 2) {
+        answer = 1;
+    } else if (folder && place - 2 < folder->total) {
+        uint32_t within;
+        struct page *page = page_at(folder, place - 2, &within);
+        answer = !is_exception(folder, page, within);
+    }
+    pthread_mutex_unlock(&lock);
+    return answer;
+}
+
+/* The attributes of an entry; the kernel asks for no more. */
+static void describe(struct fuse_entry_param *entry, const struct folder *folder, const struct page *page,
+                     uint32_t within)
+{
+    struct stat *found = &entry->attr;
+    int64_t mtime = page->mtime[within] == NO_TIME ? folder->mtime : page->mtime[within];
+
+    memset(entry, 0, sizeof(*entry));
+    entry->ino = found->st_ino = page->inode[within];
+    entry->attr_timeout = entry->entry_timeout = FOREVER;
+    found->st_mode = page->type[within] == A_FOLDER ? folder->folder_mode : folder->file_mode;
+    found->st_nlink = 1;
+    found->st_uid = folder->uid;
+    found->st_gid = folder->gid;
+    found->st_size = page->size[within];
+    found->st_blocks = (page->size[within] + BLOCK - 1) / BLOCK;
+    found->st_blksize = PREFERRED;
+    found->st_mtim.tv_sec = mtime / 1000000000;
+    found->st_mtim.tv_nsec = mtime % 1000000000;
+    if (found->st_mtim.tv_nsec < 0) {
+        found->st_mtim.tv_sec--;
+        found->st_mtim.tv_nsec += 1000000000;
+    }
+    found->st_atim = found->st_ctim = found->st_mtim;
+}
+
+static size_t fill(fuse_req_t req, struct folder *folder, char *buffer, size_t size, uint64_t place)
+{
+    struct fuse_entry_param entry;
+    size_t filled = 0;
+
+    while (place < 2) {
+        memset(&entry, 0, sizeof(entry));
+        /* Without an inode the kernel takes the name and the number alone. */
+        entry.attr.st_ino = place ? folder->parent : folder->inode;
+        entry.attr.st_mode = S_IFDIR;
+        size_t need = add_entry(req, buffer + filled, size - filled, place ? ".." : ".", &entry, place + 1);
+        if (need > size - filled)
+            return filled;
+        filled += need;
+        place++;
+    }
+    while (place - 2 < folder->total) {
+        uint32_t within;
+        struct page *page = page_at(folder, place - 2, &within);
+        if (is_exception(folder, page, within))
+            break;
+        describe(&entry, folder, page, within);
+        size_t need = add_entry(req, buffer + filled, size - filled, name_of(page, within), &entry, place + 1);
+        if (need > size - filled)
+            break;
+        filled += need;
+        place++;
+        page->handed[within]++;
+    }
+    return filled;
+}
+
+void mstfs_listing_reply(fuse_req_t req, uint64_t inode, size_t size, uint64_t place)
+{
+    char *buffer = malloc(size);
+
+    if (!buffer) {
+        reply_err(req, ENOMEM);
+        return;
+    }
+    pthread_mutex_lock(&lock);
+    size_t filled = fill(req, offered(inode), buffer, size, place);
+    pthread_mutex_unlock(&lock);
+    reply_buf(req, buffer, filled);
+    free(buffer);
+}

@@ -27,6 +27,7 @@ from mstfs.config import Settings
 from mstfs.errors import MountError, MstfsError, OverlayBusy
 from mstfs.repo.signing import SigningKey, load_signing_key, mode_is_private
 from mstfs.values.cipher import Cipher, load_key
+from mstfs.view.page_store import PageStore, place_of
 from mstfs.view.view import View
 
 log = logging.getLogger("mstfs")
@@ -188,6 +189,9 @@ def serve(settings: Settings, ready: Ready) -> None:
                 "gave one (allow_other needs user_allow_other in /etc/fuse.conf, unless you are root)"
             ) from None
         operations.go_fast(FastPath())
+        if archive.car is not None and not archive.encrypted:
+            how = f"{archive.kind.spelled} {archive.encoding} {settings.values.form}"
+            view.pages.store = PageStore(place_of(archive.car.path, archive.car.fingerprint), how)
         # What lives now lives to the end: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()

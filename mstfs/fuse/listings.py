@@ -4,13 +4,14 @@ The kernel keeps listings, and names a place in one by a number: how many names 
 is open its names keep their places; those that go away leave a gap, and those that come stand at the end.
 What the kernel keeps may be older than what is known here: before anything changes, open folders are read.
 
-A large folder begins with its pages, whose names keep their places by themselves; behind stands what came since.
+A large folder begins with its pages, whose names keep their places by themselves; newer names come behind.
 """
 
 from collections import OrderedDict
 from contextlib import suppress
 
 import pyfuse3
+import trio
 from pyfuse3 import FileNameT
 
 from mstfs.errors import MstfsError
@@ -167,6 +168,7 @@ class Listings:
         while index < pages.count or not pages.complete:
             if index >= pages.count:
                 pages.extend(self.fast)
+                self._keep(pages)
                 continue
             spot = pages.spot(index)
             name = spot.page.name(spot.at)
@@ -180,6 +182,12 @@ class Listings:
                 return False
             spot.page.handed[spot.at] += 1
         return True
+
+    def _keep(self, pages: FolderPages) -> None:
+        store = self.view.pages.store
+        kept = pages.to_keep() if store is not None else None
+        if store is not None and kept is not None:
+            trio.lowlevel.spawn_system_task(trio.to_thread.run_sync, store.write, pages.path, kept)
 
     def _reply_entry(
         self, token: pyfuse3.ReaddirToken, listing: Listing, name: bytes, node: Node | None, place: int
@@ -195,9 +203,8 @@ class Listings:
             if node is None:
                 return True  # The name went away while the listing was read.
             inode = view.inodes.at(path, node)
-        if not pyfuse3.readdir_reply(
-            token, FileNameT(name), self.maker.make(self.view.attributes(inode)), place
-        ):
+        attributes = self.maker.make(view.attributes(inode))
+        if not pyfuse3.readdir_reply(token, FileNameT(name), attributes, place):
             view.inodes.drop_if_unused(inode)
             return False
         inode.lookups += 1

@@ -1,8 +1,7 @@
 """Inodes: numbers that stay the same across mounts, and what the kernel still knows of each.
 
-The kernel may know more files than have an `Inode` here: it was given them from pages
-(`mstfs/view/pages.py`), and nothing has happened to them since. An `Inode` is made of such a number or path when
-it is asked for.
+The kernel may know more files than have an `Inode` here: it was given them from pages, and nothing has
+happened to them since. An `Inode` is made of such a number or path when it is asked for.
 """
 
 from collections.abc import Callable, Iterator

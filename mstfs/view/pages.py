@@ -20,12 +20,19 @@ from mstfs.view.inodes import plain_number
 from mstfs.view.names import ITSELF, Path, in_control
 from mstfs.view.namespace import Child, KeyNamespace, Namespace
 from mstfs.view.nodes import Attributes, Folder, Leaf
+from mstfs.view.page_store import Kept, PageStore
 
 if TYPE_CHECKING:
     from mstfs.view.view import View
 
 PAGE = 256
 """Entries in a page. To make one takes about as long as others may have to wait."""
+
+STORED_AT_ONCE = 16
+"""Pages that are read from disk at a time."""
+
+WORTH_KEEPING = 2048
+"""Entries from which on a folder's pages are stored."""
 
 FILE, FOLDER, ASK = range(3)
 """Types of entries. What cannot be read is asked for each time: it may be there later."""
@@ -151,7 +158,8 @@ class FolderPages:
         self.root = root
         self.namespace = namespace
         self.number = number
-        self.source = iter(namespace.children(self.parts, self._missing))
+        self.kept: Kept | None = None
+        self.source: Iterator[Child] | None = None
         self.pages: list[Page] = []
         self.count = 0
         self.complete = False
@@ -164,15 +172,37 @@ class FolderPages:
         self.view.unlisted(error)
 
     def extend(self, handout: Handout) -> None:
-        """Make the next page. Raises MstfsError where it cannot be had."""
+        """Add the next page, or some that are stored. Raises MstfsError where it cannot be had."""
+        if self.kept is not None:
+            wanted = min(len(self.pages) + STORED_AT_ONCE, self.kept.pages)
+            for blob in islice(self.kept.blobs, STORED_AT_ONCE):
+                self._add(Page(blob), handout)
+            if len(self.pages) == wanted:
+                self.complete = wanted == self.kept.pages
+                return
+            # The others are damaged.
+            self.kept = None
+        if self.source is None:
+            self.source = islice(self.namespace.children(self.parts, self._missing), self.count, None)
         entries = list(islice(self.source, PAGE))
         if entries:
-            page = Page(pack(self.view, self.prefix, entries))
-            if not handout.add_page(self.number, page):
-                raise MstfsError(f"the listing of {self.path!r} cannot be held in memory")
-            self.pages.append(page)
-            self.count += page.count
+            self._add(Page(pack(self.view, self.prefix, entries)), handout)
         self.complete = len(entries) < PAGE
+
+    def _add(self, page: Page, handout: Handout) -> None:
+        if not handout.add_page(self.number, page):
+            raise MstfsError(f"the listing of {self.path!r} cannot be held in memory")
+        self.pages.append(page)
+        self.count += page.count
+
+    def to_keep(self) -> Kept | None:
+        """All pages, once, if they are worth storing and are not stored."""
+        if not self.complete or not self.whole or self.kept is not None or self.count < WORTH_KEEPING:
+            return None
+        if any(ASK in page.types for page in self.pages):
+            return None
+        self.kept = Kept(self.root, len(self.pages), iter([page.blob for page in self.pages]))
+        return self.kept
 
     def spot(self, index: int) -> Spot:
         """The entry of that number."""
@@ -213,6 +243,11 @@ class FolderPages:
         )
 
 
+def _most_drift(count: int) -> int:
+    """So many names may differ before it is better to begin anew."""
+    return max(PAGE, count // 8)
+
+
 class Pages:
     """The pages of all large folders of a view. Without a `handout` there are none."""
 
@@ -221,6 +256,8 @@ class Pages:
         self.handout: Handout | None = None
         self.by_path: dict[bytes, FolderPages] = {}
         self.by_number: dict[int, FolderPages] = {}
+        self.store: PageStore | None = None
+        self.changes: tuple[bytes, bytes, list[bytes]] = (b"", b"", [])
 
     def begin(self, handout: Handout) -> None:
         """Make pages from now on."""
@@ -238,17 +275,39 @@ class Pages:
             return pages
         if sum(1 for _ in islice(self.view.children(path), PAGE)) < PAGE:
             return None
-        workspace = self.view.workspace
-        root = workspace.head.data
-        namespace = KeyNamespace(workspace.at(root), self.view.names)
-        pages = FolderPages(self.view, path, root, namespace, self.handout.new_folder())
-        self.by_path[path] = self.by_number[pages.number] = pages
+        number = self.handout.new_folder()
+        pages = self._stored(path, number) or self._begun(path, self.view.workspace.head.data, number)
+        self.by_path[path] = self.by_number[number] = pages
         return pages
+
+    def _begun(self, path: bytes, root: bytes, number: int) -> FolderPages:
+        namespace = KeyNamespace(self.view.workspace.at(root), self.view.names)
+        return FolderPages(self.view, path, root, namespace, number)
+
+    def _stored(self, path: bytes, number: int) -> FolderPages | None:
+        """The pages that are stored of a folder, if what was published since is little enough."""
+        kept = self.store.read(path) if self.store is not None else None
+        if kept is None:
+            return None
+        head = self.view.workspace.head.data
+        if self.changes[:2] != (kept.root, head):
+            try:
+                found = self.view.workspace.tree.diff(kept.root, head).changes
+            except MstfsError:
+                return None  # The root that was listed is not there any more.
+            self.changes = (kept.root, head, [change.key for change in found])
+        pages = self._begun(path, kept.root, number)
+        pages.kept = kept
+        for key in self.changes[2]:
+            parts = self.view.names.path_of(key)
+            if parts[: len(pages.parts)] == pages.parts and len(parts) > len(pages.parts):
+                pages.drift.add(parts[len(pages.parts)])
+        return pages if len(pages.drift) <= _most_drift(kept.pages * PAGE) else None
 
     def renew(self, path: bytes) -> None:
         """Nobody is half through reading a folder: begin it anew if it has changed too much."""
         pages = self.by_path.get(path)
-        if pages is None or len(pages.drift) <= max(PAGE, pages.count // 8):
+        if pages is None or len(pages.drift) <= _most_drift(pages.count):
             return
         del self.by_path[path]
         for old in [old for old in self.by_number.values() if self.by_path.get(old.path) is not old]:

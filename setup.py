@@ -1,4 +1,4 @@
-"""Builds what is written in C. It is optional: without a compiler or libfuse's headers mstfs works without it."""
+"""Builds what is written in C, if it can: without a compiler or libfuse's headers mstfs works without it."""
 
 from setuptools import Extension, setup
 

@@ -146,8 +146,10 @@ class Listings:
             if not pyfuse3.readdir_reply(token, name, self._dot(listing, index), index + 1):
                 return
             index += 1
-        if listing.pages is not None and not self._reply_pages(token, listing, listing.pages, index - 2):
-            return
+        if listing.pages is not None:
+            begun = start_id < 2
+            if not self._reply_pages(token, listing, listing.pages, index - 2, begun=begun):
+                return
         before = 2 + (listing.pages.count if listing.pages is not None else 0)
         at = max(0, index - before)
         if at >= len(listing.entries):
@@ -155,13 +157,16 @@ class Listings:
         while at < len(listing.entries):
             entry = listing.entries[at]
             at += 1
-            if entry is not None and not self._reply_entry(token, listing, *entry, before + at):
+            if entry is not None and self._reply_entry(token, listing, *entry, before + at) is None:
                 return
 
     def _reply_pages(
-        self, token: pyfuse3.ReaddirToken, listing: Listing, pages: FolderPages, index: int
+        self, token: pyfuse3.ReaddirToken, listing: Listing, pages: FolderPages, index: int, *, begun: bool
     ) -> bool:
-        """Add the entries of the pages from `index` on. False once the reply is full."""
+        """Add the entries of the pages from `index` on. False once the reply is full.
+
+        A reply ends, if it has `begun`, where the next request will be answered without Python.
+        """
         if index >= pages.count and pages.complete:
             return True
         different = self.different(listing)
@@ -174,9 +179,14 @@ class Listings:
             name = spot.page.name(spot.at)
             index += 1
             if name in different or spot.page.types[spot.at] == ASK:
-                if not self._reply_entry(token, listing, name, None, index + 2):
+                added = self._reply_entry(token, listing, name, None, index + 2)
+                if added is None:
                     return False
+                begun = begun or added
                 continue
+            if begun:
+                return False
+            begun = True
             entry = self.maker.make(pages.attributes(spot))
             if not pyfuse3.readdir_reply(token, FileNameT(name), entry, index + 2):
                 return False
@@ -191,8 +201,8 @@ class Listings:
 
     def _reply_entry(
         self, token: pyfuse3.ReaddirToken, listing: Listing, name: bytes, node: Node | None, place: int
-    ) -> bool:
-        """Add one entry, if there still is one of that name. False once the reply is full."""
+    ) -> bool | None:
+        """Add one entry; False if there is none of that name any more, None where the reply is full."""
         view = self.view
         assert listing.path is not None
         path = join_path(listing.path, name)
@@ -201,12 +211,12 @@ class Listings:
             if node is None or listing.version != self.version:
                 node = view.resolve(path)
             if node is None:
-                return True  # The name went away while the listing was read.
+                return False  # The name went away while the listing was read.
             inode = view.inodes.at(path, node)
         attributes = self.maker.make(view.attributes(inode))
         if not pyfuse3.readdir_reply(token, FileNameT(name), attributes, place):
             view.inodes.drop_if_unused(inode)
-            return False
+            return None
         inode.lookups += 1
         return True
 

@@ -4,8 +4,8 @@ One file a folder, named by a hash of the folder's path, in a folder beside the 
 holds what names, sizes and times a root gives, nothing that is in no block: it may be deleted at any time.
 
 Layout: MAGIC; u32 length of the header; the header (DAG-CBOR: `root`, a CID as bytes; `path`; `how`, the kind
-of tree and of values; `pages`, their number); its BLAKE3; then for each page u32 its length, its BLAKE3, and the
-page. Numbers are little-endian.
+of tree and of values; `pages`, their number); its BLAKE3; then the pages, each behind u32 its length and its
+BLAKE3. Numbers are little-endian.
 """
 
 import logging

@@ -31,7 +31,7 @@ PAGE = 256
 STORED_AT_ONCE = 16
 """Pages that are read from disk at a time."""
 
-WORTH_KEEPING = 2048
+WORTH_KEEPING = 1024
 """Entries from which on a folder's pages are stored."""
 
 FILE, FOLDER, ASK = range(3)

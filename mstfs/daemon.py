@@ -7,6 +7,7 @@ Tricky bits
     published by the daemon before it exits.
 """
 
+import ctypes
 import errno
 import gc
 import json
@@ -19,6 +20,8 @@ import stat
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +194,7 @@ def serve(settings: Settings, ready: Ready) -> None:
         operations.go_fast(FastPath())
         if archive.car is not None and not archive.encrypted:
             how = f"{archive.kind.spelled} {archive.encoding} {settings.values.form}"
+            view.pages.let_go = partial(_let_go, archive)
             view.pages.store = PageStore(place_of(archive.car.path, archive.car.fingerprint), how)
         # What lives now lives to the end: the collector need not look at it again and again.
         gc.collect()
@@ -263,11 +267,24 @@ async def _run(settings: Settings, operations: Any, commands: Any, announce: Cal
         nursery.cancel_scope.cancel()
 
 
+def _let_go(archive: Archive) -> None:
+    """Much was looked at once: what is not needed soon need not stay in memory."""
+    if archive.car is not None:
+        archive.car.let_go()
+    archive.workspace.values.let_go()
+    with suppress(AttributeError, OSError):
+        # Of the C library, if it is glibc: what was freed goes back to the system.
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 async def _announce(settings: Settings, announce: Callable[[], None]) -> None:
     """Say that the mount answers, once it does: the first stat waits for the kernel's handshake."""
     import trio
 
-    await trio.to_thread.run_sync(os.stat, settings.mountpoint, abandon_on_cancel=True)
+    from mstfs.fuse.kernel_cache import read_further_ahead
+
+    found = await trio.to_thread.run_sync(os.stat, settings.mountpoint, abandon_on_cancel=True)
+    read_further_ahead(found.st_dev)
     notify(f"READY=1\nSTATUS={settings.source} on {settings.mountpoint}")
     announce()
 

@@ -90,6 +90,11 @@ class CarFile:
             os.close(self._fd)
             self._fd = -1
 
+    def let_go(self) -> None:
+        """Hold no more of the index in memory than is looked up from now on."""
+        if isinstance(self._index, CarIndex):
+            self._index.let_go()
+
     def __enter__(self) -> "CarFile":
         return self
 

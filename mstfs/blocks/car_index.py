@@ -134,6 +134,11 @@ class CarIndex:
         fields = _header_fields(self._buffer)
         return fields is not None and fields["rows_hash"] == digest
 
+    def let_go(self) -> None:
+        """Hold no more of the file in memory than is looked up from now on."""
+        if isinstance(self._buffer, mmap.mmap):
+            self._buffer.madvise(mmap.MADV_DONTNEED)
+
     def close(self) -> None:
         """Release the mapping; look-ups fail afterwards."""
         for view in (*self._columns, self._words):

@@ -19,20 +19,21 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define PAGE 256                 /* entries; as in mstfs/view/pages.py */
 #define SLOTS_MIN 4096
 #define FOREVER 1073741824.0     /* seconds; as in mstfs/fuse/attributes.py */
 #define BLOCK 512
 #define PREFERRED (128 << 10)
 #define NO_TIME INT64_MIN        /* the folder's own time stands for it; as in mstfs/view/pages.py */
 
-#define NOWHERE UINT32_MAX
-
 enum type { A_FILE, A_FOLDER, ASK };
 
 /* The columns of a page: as mstfs/view/pages.py packs them. */
 struct page {
+    uint32_t folder, start;      /* which folder's, and how many entries of it come before */
     uint32_t count;
-    const uint64_t *inode, *size;
+    const uint64_t *inode;       /* NULL once the folder was dropped */
+    const uint64_t *size;
     const int64_t *mtime;
     const uint32_t *name_end;    /* behind the 0 that ends each name */
     const uint8_t *type;
@@ -42,9 +43,9 @@ struct page {
 
 struct folder {
     uint64_t inode, parent;
-    struct page *pages;
+    uint32_t *pages;
     size_t page_count, page_room;
-    uint64_t total;              /* entries in all pages; every page but the last has as many as the first */
+    uint64_t total;              /* entries in all pages */
     int offered;
     uint32_t file_mode, folder_mode, uid, gid;
     int64_t mtime;
@@ -52,16 +53,11 @@ struct folder {
     size_t exception_count;
 };
 
-struct place {
-    uint64_t inode;              /* 0: free */
-    uint32_t folder, index;
-};
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct folder **folders = NULL;
 static size_t folder_count = 0, folder_room = 0;
-static struct place *places = NULL;
-static size_t slots = 0, used = 0;
+static struct page *pages = NULL;
+static size_t page_count = 0, page_room = 0;
 
 static size_t (*add_entry)(fuse_req_t, char *, size_t, const char *, const struct fuse_entry_param *, off_t);
 static int (*reply_buf)(fuse_req_t, const char *, size_t);
@@ -77,60 +73,85 @@ int mstfs_listing_init(void *libfuse)
 
 /* --- where each inode stands: a hash table with linear probing -------------------------------------- */
 
+/* Each slot is 1 more than a place, which is PAGE times the number of a page, and an index in it; 0 is free. */
+static uint32_t *places = NULL;
+static size_t slots = 0, used = 0;
+
 static size_t slot_of(uint64_t inode)
 {
     return (inode * 0x9E3779B97F4A7C15ull) >> 20 & (slots - 1);
 }
 
-static struct place *find(uint64_t inode)
+static uint64_t inode_at(uint32_t place)
+{
+    const struct page *page = &pages[place / PAGE];
+
+    return page->inode ? page->inode[place % PAGE] : 0;
+}
+
+/* The slot of an inode, or NULL. */
+static uint32_t *find(uint64_t inode)
 {
     if (!slots)
         return NULL;
-    for (size_t at = slot_of(inode); places[at].inode; at = (at + 1) & (slots - 1))
-        if (places[at].inode == inode)
+    for (size_t at = slot_of(inode); places[at]; at = (at + 1) & (slots - 1))
+        if (inode_at(places[at] - 1) == inode)
             return &places[at];
     return NULL;
 }
 
+static uint32_t *free_slot(uint64_t inode)
+{
+    size_t at = slot_of(inode);
+
+    while (places[at])
+        at = (at + 1) & (slots - 1);
+    return &places[at];
+}
+
 static int grow(size_t wanted)
 {
-    struct place *old = places, *made = calloc(wanted, sizeof(*made));
+    uint32_t *old = places, *made = calloc(wanted, sizeof(*made));
     size_t count = slots;
 
     if (!made)
         return 0;
     places = made;
     slots = wanted;
-    for (size_t index = 0; index < count; index++) {
-        if (!old[index].inode)
-            continue;
-        size_t at = slot_of(old[index].inode);
-        while (places[at].inode)
-            at = (at + 1) & (slots - 1);
-        places[at] = old[index];
+    used = 0;
+    for (size_t at = 0; at < count; at++) {
+        uint64_t inode = old[at] ? inode_at(old[at] - 1) : 0;
+        if (inode) {
+            *free_slot(inode) = old[at];
+            used++;
+        }
     }
     free(old);
     return 1;
 }
 
-static struct page *page_at(struct folder *folder, uint64_t index, uint32_t *within)
+static uint32_t *handed_of(uint32_t slot)
 {
-    uint32_t each = folder->pages[0].count;
-
-    *within = index % each;
-    return &folder->pages[index / each];
+    return &pages[(slot - 1) / PAGE].handed[(slot - 1) % PAGE];
 }
 
-static uint32_t nowhere = 0;
-
-static uint32_t *handed_of(const struct place *place)
+static const char *name_of(const struct page *page, uint32_t within)
 {
-    uint32_t within;
-    if (place->folder == NOWHERE)
-        return &nowhere;
-    struct page *page = page_at(folders[place->folder], place->index, &within);
+    return page->names + (within ? page->name_end[within - 1] : 0);
+}
 
-    return &page->handed[within];
+/* Room for one more item in an array that is twice as large each time it is full. Returns 0 without memory. */
+static int has_room(void **array, size_t count, size_t *room, size_t size)
+{
+    if (count < *room)
+        return 1;
+    size_t wanted = *room ? 2 * *room : 16;
+    void *made = realloc(*array, wanted * size);
+    if (!made)
+        return 0;
+    *array = made;
+    *room = wanted;
+    return 1;
 }
 
 /* --- what Python calls ------------------------------------------------------------------------------ */
@@ -141,40 +162,31 @@ int mstfs_folder_new(void)
     int number = -1;
 
     pthread_mutex_lock(&lock);
-    if (folder_count == folder_room) {
-        size_t room = folder_room ? 2 * folder_room : 16;
-        struct folder **made = realloc(folders, room * sizeof(*made));
-        if (made) {
-            folders = made;
-            folder_room = room;
-        }
+    struct folder *folder = calloc(1, sizeof(*folder));
+    if (folder && has_room((void **)&folders, folder_count, &folder_room, sizeof(*folders))) {
+        number = folder_count;
+        folders[folder_count++] = folder;
+    } else {
+        free(folder);
     }
-    if (folder_count < folder_room && (folders[folder_count] = calloc(1, sizeof(struct folder))))
-        number = folder_count++;
     pthread_mutex_unlock(&lock);
     return number;
 }
 
-static const char *name_of(const struct page *page, uint32_t within)
-{
-    return page->names + (within ? page->name_end[within - 1] : 0);
-}
-
 /* Whether an inode stands somewhere already, and not as an older page's entry of the same name. */
-static int is_taken(int number, const struct page *page, uint32_t index)
+static int is_taken(uint32_t number, const struct page *page, uint32_t index)
 {
-    struct place *there = find(page->inode[index]);
-    uint32_t within;
+    const uint32_t *slot = find(page->inode[index]);
 
-    if (!there || there->folder == NOWHERE)
+    if (!slot)
         return 0;
-    struct page *older = page_at(folders[there->folder], there->index, &within);
-    return there->folder == (uint32_t)number || strcmp(name_of(older, within), name_of(page, index));
+    const struct page *older = &pages[(*slot - 1) / PAGE];
+    return older->folder == number || strcmp(name_of(older, (*slot - 1) % PAGE), name_of(page, index));
 }
 
-/* Add a page. All of its memory must stay where it is until the folder is dropped. What an older page of the same
- * folder has handed out counts as handed out by this one. Returns 0 where the page cannot be taken: there is no
- * memory, or another file has the same inode. */
+/* Add a page, of PAGE entries unless it is the last one. All of its memory must stay where it is until the folder is
+ * dropped. What an older page of the same folder has handed out counts as handed out by this one. Returns 0 where
+ * the page cannot be taken: there is no memory, or another file has the same inode. */
 int mstfs_folder_add(int number, uint32_t count, const uint64_t *inode, const uint64_t *size, const int64_t *mtime,
                      const uint32_t *name_end, const uint8_t *type, const char *names, uint32_t *handed)
 {
@@ -182,7 +194,9 @@ int mstfs_folder_add(int number, uint32_t count, const uint64_t *inode, const ui
 
     pthread_mutex_lock(&lock);
     struct folder *folder = folders[number];
-    struct page page = {count, inode, size, mtime, name_end, type, names, handed};
+    struct page page = {number, folder->total, count, inode, size, mtime, name_end, type, names, handed};
+    if (folder->total % PAGE || count > PAGE || page_count >= UINT32_MAX / PAGE)
+        goto out;
     for (uint32_t index = 0; index < count; index++)
         if (is_taken(number, &page, index))
             goto out;
@@ -193,31 +207,22 @@ int mstfs_folder_add(int number, uint32_t count, const uint64_t *inode, const ui
         if (!grow(wanted))
             goto out;
     }
-    if (folder->page_count == folder->page_room) {
-        size_t room = folder->page_room ? 2 * folder->page_room : 4;
-        struct page *made = realloc(folder->pages, room * sizeof(*made));
-        if (!made)
-            goto out;
-        folder->pages = made;
-        folder->page_room = room;
-    }
-    folder->pages[folder->page_count++] = page;
+    if (!has_room((void **)&folder->pages, folder->page_count, &folder->page_room, sizeof(*folder->pages))
+        || !has_room((void **)&pages, page_count, &page_room, sizeof(*pages)))
+        goto out;
+    pages[page_count] = page;
     for (uint32_t index = 0; index < count; index++) {
-        struct place *there = find(inode[index]);
-        if (!there) {
-            size_t at = slot_of(inode[index]);
-            while (places[at].inode)
-                at = (at + 1) & (slots - 1);
-            there = &places[at];
-            used++;
+        uint32_t *slot = find(inode[index]);
+        if (slot) {
+            handed[index] = *handed_of(*slot);
+            *handed_of(*slot) = 0;
         } else {
-            handed[index] = *handed_of(there);
-            *handed_of(there) = 0;
+            slot = free_slot(inode[index]);
+            used++;
         }
-        there->inode = inode[index];
-        there->folder = number;
-        there->index = folder->total + index;
+        *slot = page_count * PAGE + index + 1;
     }
+    folder->pages[folder->page_count++] = page_count++;
     folder->total += count;
     taken = 1;
 out:
@@ -230,9 +235,8 @@ void mstfs_folder_drop(int number)
 {
     pthread_mutex_lock(&lock);
     struct folder *folder = folders[number];
-    for (size_t at = 0; at < slots; at++)
-        if (places[at].inode && places[at].folder == (uint32_t)number)
-            places[at].folder = NOWHERE;
+    for (size_t at = 0; at < folder->page_count; at++)
+        pages[folder->pages[at]].inode = NULL;
     free(folder->pages);
     free(folder->exceptions);
     memset(folder, 0, sizeof(*folder));
@@ -280,11 +284,12 @@ uint32_t mstfs_handed(uint64_t inode, uint32_t *folder, uint32_t *index)
     uint32_t count = 0;
 
     pthread_mutex_lock(&lock);
-    struct place *place = find(inode);
-    if (place && place->folder != NOWHERE) {
-        count = *handed_of(place);
-        *folder = place->folder;
-        *index = place->index;
+    const uint32_t *slot = find(inode);
+    if (slot) {
+        const struct page *page = &pages[(*slot - 1) / PAGE];
+        count = *handed_of(*slot);
+        *folder = page->folder;
+        *index = page->start + (*slot - 1) % PAGE;
     }
     pthread_mutex_unlock(&lock);
     return count;
@@ -294,9 +299,9 @@ uint32_t mstfs_handed(uint64_t inode, uint32_t *folder, uint32_t *index)
 uint64_t mstfs_take_back(uint64_t inode, uint64_t count)
 {
     pthread_mutex_lock(&lock);
-    struct place *place = find(inode);
-    if (place) {
-        uint32_t *handed = handed_of(place);
+    const uint32_t *slot = find(inode);
+    if (slot) {
+        uint32_t *handed = handed_of(*slot);
         uint64_t own = *handed < count ? *handed : count;
         *handed -= own;
         count -= own;
@@ -341,8 +346,8 @@ int mstfs_listing_answers(uint64_t inode, uint64_t place)
     if (folder && place < 2) {
         answer = 1;
     } else if (folder && place - 2 < folder->total) {
-        uint32_t within;
-        struct page *page = page_at(folder, place - 2, &within);
+        uint32_t within = (place - 2) % PAGE;
+        struct page *page = &pages[folder->pages[(place - 2) / PAGE]];
         answer = !is_exception(folder, page, within);
     }
     pthread_mutex_unlock(&lock);
@@ -392,8 +397,8 @@ static size_t fill(fuse_req_t req, struct folder *folder, char *buffer, size_t s
         place++;
     }
     while (place - 2 < folder->total) {
-        uint32_t within;
-        struct page *page = page_at(folder, place - 2, &within);
+        uint32_t within = (place - 2) % PAGE;
+        struct page *page = &pages[folder->pages[(place - 2) / PAGE]];
         if (is_exception(folder, page, within))
             break;
         describe(&entry, folder, page, within);

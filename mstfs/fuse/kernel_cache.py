@@ -6,6 +6,8 @@ our answer: so they are sent from a worker thread, and only by the handler that 
 """
 
 import logging
+import os
+from pathlib import Path
 
 import pyfuse3
 import trio
@@ -13,6 +15,19 @@ import trio
 from mstfs.view.view import Stale
 
 log = logging.getLogger("mstfs")
+
+
+READ_AHEAD_KB = 1024
+"""How far the kernel reads ahead in a large file. Its own 128 KiB make eight requests of one."""
+
+
+def read_further_ahead(device: int) -> None:
+    """Let the kernel ask for more at a time in a mount's large files; only root may, and it works without."""
+    setting = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    try:
+        setting.write_text(f"{READ_AHEAD_KB}\n")
+    except OSError as error:
+        log.debug("%s stays as it is: %s", setting, error)
 
 
 async def tell(stale: Stale) -> None:

@@ -19,7 +19,7 @@ from mstfs.fuse.attributes import EntryMaker
 from mstfs.fuse.fast_path import FastPath
 from mstfs.view.inodes import Inode, plain_number
 from mstfs.view.nodes import Node
-from mstfs.view.pages import ASK, FolderPages
+from mstfs.view.pages import ASK, HUGE, FolderPages
 from mstfs.view.view import View, join_path
 
 KEPT = 4
@@ -173,7 +173,8 @@ class Listings:
         while index < pages.count or not pages.complete:
             if index >= pages.count:
                 pages.extend(self.fast)
-                self._keep(pages)
+                if pages.complete:
+                    self._keep(pages)
                 continue
             spot = pages.spot(index)
             name = spot.page.name(spot.at)
@@ -194,6 +195,8 @@ class Listings:
         return True
 
     def _keep(self, pages: FolderPages) -> None:
+        if pages.count >= HUGE:
+            self.view.pages.let_go()
         store = self.view.pages.store
         kept = pages.to_keep() if store is not None else None
         if store is not None and kept is not None:

@@ -6,9 +6,12 @@ from typing import Generic, TypeVar
 
 Name = TypeVar("Name")
 
+OVERHEAD = 256
+"""Bytes that an entry takes beside its data: two objects, the name, and a place in the table."""
+
 
 class ByteCache(Generic[Name]):
-    """Byte strings by name. Holds at most `limit` bytes, or one that is greater. Safe for several threads."""
+    """Byte strings by name. Takes at most about `limit` bytes, or holds one. Safe for several threads."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -26,12 +29,18 @@ class ByteCache(Generic[Name]):
                 return data  # Another thread has just let go of it.
         return data
 
+    def clear(self) -> None:
+        """Hold nothing."""
+        with self._lock:
+            self._by_name.clear()
+            self.held = 0
+
     def put(self, name: Name, data: bytes) -> None:
         """Hold these bytes, and let go of those that were used longest ago."""
         with self._lock:
             before = self._by_name.pop(name, None)
-            self.held += len(data) - (len(before) if before is not None else 0)
+            self.held += len(data) - len(before) if before is not None else len(data) + OVERHEAD
             self._by_name[name] = data
             while self.held > self.limit and len(self._by_name) > 1:
                 _, oldest = self._by_name.popitem(last=False)
-                self.held -= len(oldest)
+                self.held -= len(oldest) + OVERHEAD

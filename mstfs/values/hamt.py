@@ -278,6 +278,9 @@ class HamtValues(Values):
 
     # --- blocks ---------------------------------------------------------------------------------------
 
+    def let_go(self) -> None:
+        self._cache.clear()
+
     def stored(self, cid: bytes) -> bytes:
         return self.tree.values.get(cid)
 

@@ -96,6 +96,10 @@ class Values(Protocol):
         """The value of what `load` gives. RecordError, or Refused where such a value cannot be kept here."""
         ...
 
+    def let_go(self) -> None:
+        """Hold nothing in memory that can be read again."""
+        return
+
     def stored(self, cid: bytes) -> bytes:
         """The block behind a value, also where it stands inside a node of the tree."""
         ...

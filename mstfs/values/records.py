@@ -96,6 +96,9 @@ class RecordValues(Values):
         yield cid, block
         return cid
 
+    def let_go(self) -> None:
+        self.renderings.clear()
+
     def stored(self, cid: bytes) -> bytes:
         return self.blocks_of_tree.get(cid)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     from mstfs.view.view import View
 
 PAGE = 256
-"""Entries in a page. To make one takes about as long as others may have to wait."""
+"""Entries in a page; as in `fast_listing.c`. To make one takes about as long as others may have to wait."""
 
 STORED_AT_ONCE = 16
 """Pages that are read from disk at a time."""
 
 WORTH_KEEPING = 1024
 """Entries from which on a folder's pages are stored."""
+
+HUGE = 1 << 16
+"""Entries from which on the look at all of a folder leaves much in memory that is not needed soon."""
 
 FILE, FOLDER, ASK = range(3)
 """Types of entries. What cannot be read is asked for each time: it may be there later."""
@@ -257,6 +260,7 @@ class Pages:
         self.by_path: dict[bytes, FolderPages] = {}
         self.by_number: dict[int, FolderPages] = {}
         self.store: PageStore | None = None
+        self.let_go: Callable[[], None] = lambda: None
         self.changes: tuple[bytes, bytes, list[bytes]] = (b"", b"", [])
 
     def begin(self, handout: Handout) -> None:

@@ -1,8 +1,10 @@
-"""Mounts: mstfs against libfuse's passthrough_ll and squashfuse_ll over the same files, in wall milliseconds.
+"""Mounts: mstfs against libfuse's passthrough_ll and squashfuse_ll over the same files, in wall ms.
 
-Reading: find, cat of everything, grep -r, tar; each after a fresh mount (cold) and again (warm). Writing:
-`cp -r` of 5,000 records in, with the publication for mstfs. A peer that is not installed is left out, and why
-is said.
+Reading: find, cat of everything, grep -r, tar, cp -r out; each after a fresh mount (cold) and again (warm),
+with the index and the listings beside the CAR that an earlier mount has made; one process that opens, reads
+and closes every file in a random order; a blob read as a whole, and 1,000 pages of it at random.
+Writing: files created by one process, `cp -r` and `tar x` of records in, with the publication for mstfs. A
+peer that is not installed is left out, and why is said.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +26,8 @@ from bench.table import Times, show
 EXAMPLES = Path("/usr/share/doc/libfuse3-dev/examples")
 MOUNT_SECONDS = 60.0
 NEW_RECORDS = 5000
+COLLECTION = "com.example.bench"
+BLOB = "blob"
 
 
 def run(*command: object, check: bool = True) -> None:
@@ -52,12 +56,14 @@ class Peer:
         self.name = name
         self.command = command
         self.after_copy = after_copy
+        self.pid = 0
 
     @contextmanager
     def mounted(self, mountpoint: Path) -> Iterator[Path]:
         """A fresh mount."""
         words = [word.replace("{mnt}", str(mountpoint)) for word in self.command]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.pid = process.pid
         deadline = time.monotonic() + MOUNT_SECONDS
         try:
             while not os.path.ismount(mountpoint):
@@ -80,7 +86,50 @@ def reading(folder: Path) -> dict[str, list[str]]:
         "cat": ["sh", "-c", f"find {root} -type f -print0 | xargs -0 cat"],
         "grep -r": ["grep", "-rq", "no-such-string-zz", str(folder)],
         "tar": ["sh", "-c", f"tar cf - {root} 2>/dev/null | cat"],
+        "cp -r out": ["sh", "-c", f"cp -r {root} {root}.out && rm -r {root}.out"],
     }
+
+
+def in_any_order(folder: Path) -> None:
+    """Open, read and close every file in a random order."""
+    paths = [entry.path for entry in _files(folder)]
+    random.Random(5).shuffle(paths)
+    for path in paths:
+        with open(path, "rb", buffering=0) as file:
+            file.read()
+
+
+def _files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    for entry in os.scandir(folder):
+        if entry.is_dir():
+            yield from _files(entry.path)
+        elif entry.name != BLOB:
+            yield entry
+
+
+def pages_at_random(blob: Path) -> None:
+    """Read 1,000 pages of 4 KiB, each somewhere else."""
+    chosen = random.Random(6)
+    fd = os.open(blob, os.O_RDONLY)
+    pages = os.fstat(fd).st_size // 4096
+    for _ in range(1000):
+        os.pread(fd, 4096, chosen.randrange(pages) * 4096)
+    os.close(fd)
+
+
+def create(folder: Path) -> None:
+    """Create, write and close the new records, one after the other."""
+    folder.mkdir()
+    for name, text in new_records():
+        with (folder / name).open("xb", buffering=0) as file:
+            file.write(text)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Wall milliseconds of some work of this process."""
+    start = time.monotonic()
+    work()
+    return (time.monotonic() - start) * 1000
 
 
 def clocked(command: list[str], expected: int = 0) -> float:
@@ -93,23 +142,31 @@ def clocked(command: list[str], expected: int = 0) -> float:
     return took
 
 
-def make_records(folder: Path, count: int) -> None:
-    """Record files of 300 to 800 bytes, all in one collection."""
-    collection = folder / "com.example.bench"
-    collection.mkdir(parents=True)
+def new_records() -> Iterator[tuple[str, bytes]]:
+    """Names and texts of records of 300 to 800 bytes."""
     chosen = random.Random(3)
-    for number in range(count):
+    for number in range(NEW_RECORDS):
         words = " ".join(
             chosen.choices(["merkle", "tree", "folder", "overlay", "root"], k=chosen.randint(30, 90))
         )
-        text = f'{{\n  "text": "{words}",\n  "$type": "com.example.bench"\n}}\n'
-        (collection / f"r{number:05d}.json").write_text(text)
+        text = f'{{\n  "text": "{words}",\n  "$type": "{COLLECTION}"\n}}\n'
+        yield f"r{number:05d}.json", text.encode()
+
+
+def make_records(folder: Path) -> None:
+    """Files of new records, all in one collection, and a tar of them."""
+    collection = folder / COLLECTION
+    collection.mkdir(parents=True)
+    for name, text in new_records():
+        (collection / name).write_bytes(text)
+    run("tar", "cf", f"{folder}.tar", "-C", folder, ".")
 
 
 def main() -> None:
     """Interleaved rounds over every peer, then the table."""
     parser = argparse.ArgumentParser(prog="scripts/bench mounts", description=__doc__)
     parser.add_argument("--records", type=int, default=14_000, help="records in the sample")
+    parser.add_argument("--megabytes", type=int, default=1024, help="size of the blob; 0 leaves it out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the medians here")
     arguments = parser.parse_args()
@@ -131,7 +188,7 @@ def compare(scratch: Path, arguments: argparse.Namespace) -> None:
     car, mountpoint, tree, new = (scratch / part for part in ("repo.car", "mnt", "tree", "new"))
     make_sample(car, arguments.records, 1)
     mountpoint.mkdir()
-    make_records(new, NEW_RECORDS)
+    make_records(new)
     own = [sys.executable, "-m", "mstfs", "mount", "-f"]
     publish = [sys.executable, "-m", "mstfs", "sync", str(mountpoint)]
     peers = [
@@ -140,25 +197,57 @@ def compare(scratch: Path, arguments: argparse.Namespace) -> None:
     ]
     with peers[0].mounted(mountpoint) as mounted:
         shutil.copytree(mounted, tree, symlinks=True)
-    program = passthrough(scratch)
-    if isinstance(program, str):
-        print(f"passthrough_ll is left out: {program}", file=sys.stderr)
-    else:
-        options = f"source={tree},cache=always,timeout=86400"
-        peers.append(Peer("passthrough_ll", [str(program), "-f", "-o", options, "{mnt}"]))
-    if shutil.which("squashfuse_ll") and shutil.which("mksquashfs"):
-        run("mksquashfs", tree, scratch / "tree.sqfs", "-quiet", "-no-progress")
-        peers.append(Peer("squashfuse_ll", ["squashfuse_ll", "-f", str(scratch / "tree.sqfs"), "{mnt}"]))
-    else:
-        print("squashfuse_ll is left out: squashfuse and squashfs-tools are not installed", file=sys.stderr)
+    peers += others(scratch, tree, "tree.sqfs")
     times: Times = {peer.name: {} for peer in peers}
     for number in range(arguments.rounds):
         for peer in peers if number % 2 else peers[::-1]:
             measure(peer, mountpoint, new, times[peer.name])
             (scratch / "overlay").unlink(missing_ok=True)
             shutil.rmtree(tree / "copied", ignore_errors=True)
+            shutil.rmtree(tree / COLLECTION, ignore_errors=True)
         print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
+    if arguments.megabytes:
+        measure_blob(scratch, mountpoint, arguments, times)
     show(times, "passthrough_ll", "wall ms", arguments.json)
+
+
+def others(scratch: Path, tree: Path, image: str) -> list[Peer]:
+    """The peers over a folder, as far as they are installed."""
+    found = []
+    program = passthrough(scratch)
+    if isinstance(program, str):
+        print(f"passthrough_ll is left out: {program}", file=sys.stderr)
+    else:
+        options = f"source={tree},cache=always,timeout=86400"
+        found.append(Peer("passthrough_ll", [str(program), "-f", "-o", options, "{mnt}"]))
+    if shutil.which("squashfuse_ll") and shutil.which("mksquashfs"):
+        run("mksquashfs", tree, scratch / image, "-quiet", "-no-progress")
+        found.append(Peer("squashfuse_ll", ["squashfuse_ll", "-f", str(scratch / image), "{mnt}"]))
+    else:
+        print("squashfuse_ll is left out: squashfuse and squashfs-tools are not installed", file=sys.stderr)
+    return found
+
+
+def measure_blob(scratch: Path, mountpoint: Path, arguments: argparse.Namespace, times: Times) -> None:
+    """One large file as UnixFS, and as a file."""
+    folder, car = scratch / "large", scratch / "large.car"
+    folder.mkdir()
+    with (folder / BLOB).open("wb") as file:
+        for number in range(arguments.megabytes):
+            file.write(random.Random(number).randbytes(1 << 20))
+    run(sys.executable, "-m", "mstfs", "import", folder, car, "--to", "unixfs")
+    command = [sys.executable, "-m", "mstfs", "mount", "-f", "--read-only", str(car), "{mnt}"]
+    for number in range(arguments.rounds):
+        for peer in (Peer("mstfs read-only", command), *others(scratch, folder, f"large{number}.sqfs")):
+            row = times[peer.name]
+            with peer.mounted(mountpoint):
+                for phase in ("cold", "warm"):
+                    took = clocked(["cat", str(mountpoint / BLOB)])
+                    row.setdefault(f"blob, {phase}", []).append(took)
+            with peer.mounted(mountpoint):
+                for phase in ("cold", "again"):
+                    took = timed(lambda: pages_at_random(mountpoint / BLOB))
+                    row.setdefault(f"1,000 pages at random, {phase}", []).append(took)
 
 
 def measure(peer: Peer, mountpoint: Path, new: Path, row: dict[str, list[float]]) -> None:
@@ -167,17 +256,37 @@ def measure(peer: Peer, mountpoint: Path, new: Path, row: dict[str, list[float]]
         with peer.mounted(mountpoint):
             for phase in ("cold", "warm"):
                 row.setdefault(f"{work}, {phase}", []).append(clocked(command, work.startswith("grep")))
-    if peer.name in ("mstfs", "passthrough_ll"):
+    with peer.mounted(mountpoint):
+        for phase in ("cold", "warm"):
+            took = timed(lambda: in_any_order(mountpoint))
+            row.setdefault(f"open, read, close in any order, {phase}", []).append(took)
+    if peer.name not in ("mstfs", "passthrough_ll"):
+        return
+    with peer.mounted(mountpoint):
+        took = timed(lambda: create(mountpoint / COLLECTION))
+        finish(peer, row, f"create {NEW_RECORDS} records", took)
+    for work, command in {
+        "cp -r": ["cp", "-r", str(new / COLLECTION), str(mountpoint / COLLECTION)],
+        "tar x": ["tar", "xf", f"{new}.tar", "-C", str(mountpoint)],
+    }.items():
+        remove(peer, mountpoint)
         with peer.mounted(mountpoint):
-            target = mountpoint if peer.after_copy else mountpoint / "copied"
-            took = clocked(
-                ["cp", "-r", *map(str, new.iterdir()), f"{target}/"]
-                if peer.after_copy
-                else ["cp", "-r", str(new), str(target)]
-            )
-            row.setdefault(f"cp -r of {NEW_RECORDS} records in", []).append(took)
-            published = clocked(peer.after_copy) if peer.after_copy else 0.0
-            row.setdefault("the same, and publish", []).append(took + published)
+            finish(peer, row, f"{work} of {NEW_RECORDS} records in", clocked(command))
+
+
+def remove(peer: Peer, mountpoint: Path) -> None:
+    """Take the new records away again."""
+    with peer.mounted(mountpoint):
+        shutil.rmtree(mountpoint / COLLECTION)
+        if peer.after_copy:
+            run(*peer.after_copy)
+
+
+def finish(peer: Peer, row: dict[str, list[float]], work: str, took: float) -> None:
+    """Publish, where there is something to publish, and keep both times."""
+    row.setdefault(work, []).append(took)
+    published = clocked(peer.after_copy) if peer.after_copy else 0.0
+    row.setdefault(f"{work}, and publish", []).append(took + published)
 
 
 if __name__ == "__main__":

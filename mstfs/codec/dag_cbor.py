@@ -24,7 +24,7 @@ from mstfs.limits import CONTAINERS, NESTING
 Value: TypeAlias = "bool | int | float | str | bytes | Link | list[Value] | dict[str, Value] | None"
 """What `decode` gives: plain Python, with `Link` for links."""
 
-# Every list and map starts with one of these bytes, so no block nests deeper than it has of them, nor has more.
+# Every list and map starts with one of these bytes, so a block has no more levels and no more of them.
 _CONTAINER_HEADS = bytes(range(0x80, 0xC0))
 # What becomes a list or a map in JSON: these, and byte strings, one of which stands in each link.
 _JSON_HEADS = bytes(range(0x40, 0x60)) + _CONTAINER_HEADS
@@ -121,7 +121,7 @@ def decode_json_form(data: bytes) -> Any:
 
 
 def check_for_json(data: bytes) -> None:
-    """CborError for a block that JSON would blow up: over `limits.CONTAINERS` lists, maps and byte strings."""
+    """CborError for a block that JSON blows up: over `limits.CONTAINERS` lists, maps and byte strings."""
     size = len(data)
     if size > CONTAINERS and size - len(data.translate(None, _JSON_HEADS)) > CONTAINERS:
         _skim(data, byte_strings=True)

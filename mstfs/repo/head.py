@@ -47,10 +47,9 @@ def read_head(blocks: BlockReader, root: bytes, kind: Kind | None = None) -> Hea
     """
     block = blocks.get(root)
     name = cids.to_text(root)
-    if cids.codec_of(root) == cids.DAG_CBOR:
-        if _looks_like_commit(name, block) and kind in (None, MST):
-            commit = commits.decode(block)
-            return Head(root, commit.data, commit)
+    if cids.codec_of(root) == cids.DAG_CBOR and _looks_like_commit(name, block) and kind in (None, MST):
+        commit = commits.decode(block)
+        return Head(root, commit.data, commit)
     found = kinds.sniff(root, block)
     if kind is not None:
         return Head(root, root, None, _as_told(name, kind, found or _in_other_words(root, block)))

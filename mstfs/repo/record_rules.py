@@ -86,8 +86,8 @@ def _blob_flaw(fields: Mapping[str, Any]) -> Flaw | None:
 
 
 _Path: TypeAlias = "tuple[_Path, str | int] | None"
-"""Where an item is: what it is in, and its key or index there. Spelled out only for a defect: a hostile record
-has a key of a megabyte, and a hundred thousand items below it."""
+"""Where an item is: what it is in, and its key or index there. Spelled out only for a defect: a hostile
+record has a key of a megabyte, and a hundred thousand items below it."""
 
 
 def value_flaws(value: object) -> Iterator[Defect]:

@@ -18,8 +18,9 @@ LONGER = 50
 SECONDS_EACH = 20
 """An input that takes longer than this counts as one that never ends."""
 
-EXPECTED = """car car-index car-sidecar mst hamt2 hamt3 hashmap filecoin zarr-manifest zarr-shard pb unixfs
-unixfs-data cbor record-json record-block dag-json-text dag-json-block commit timestamp names key-syntax cid"""
+EXPECTED = """car car-index car-sidecar mst hamt2 hamt3 hashmap filecoin zarr-manifest zarr-shard
+pb unixfs unixfs-data cbor record-json record-block dag-json-text dag-json-block
+commit timestamp names key-syntax cid"""
 """The parsers that must have a target."""
 
 

@@ -255,4 +255,6 @@ record("cbor-duplicate-key", Pairs([("a", 1), ("a", 1), ("$type", "com.example.n
 record("cbor-trailing", lambda sound: Raw(emit(sound) + b"\xf6"))("record_with_trailing_byte")
 record("cbor-truncated", lambda sound: Raw(emit(sound)[:-1]))("record_cut_short")
 record("record-size", {"$type": "com.example.note", "x": "x" * (2 << 20)})("record_of_two_megabytes")
-with_field("record-cbor", Raw(b"\x9a\x00\x04\x00\x00" + b"\x80" * (1 << 18)))("record_of_many_small_lists")
+with_field("cbor-containers", Raw(b"\x9a\x00\x04\x00\x00" + b"\x80" * (1 << 18)))(
+    "record_of_many_small_lists"
+)

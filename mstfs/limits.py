@@ -30,6 +30,10 @@ TREE_HEIGHT = 128
 NESTING = 200
 """Lists and maps inside each other in a record."""
 
+CONTAINERS = 1 << 17
+"""Lists and maps in one block: each takes a byte that spells it, and a hundred once it is read. For JSON,
+where links and byte strings become maps, these count too."""
+
 SCRATCH_BYTES = 4 << 30
 """Bytes in one scratch file or draft."""
 

@@ -237,6 +237,9 @@ bend_row("cbor-float-width", lambda f: {**f, "p": Raw(b"\xf9" + struct.pack(">e"
 )
 
 
+bend("node-size", lambda f: Raw(emit(f) + bytes(8 << 20)))("node_of_eight_megabytes")
+
+
 # --- nodes: fields ----------------------------------------------------------------------------
 
 bend("node-type", lambda f: [f["e"], f["l"]])("node_is_a_list")

@@ -254,3 +254,7 @@ record("cbor-map-order", lambda sound: Pairs([*sorted(sound.items(), reverse=Tru
 record("cbor-duplicate-key", Pairs([("a", 1), ("a", 1), ("$type", "com.example.note")]))("record_key_twice")
 record("cbor-trailing", lambda sound: Raw(emit(sound) + b"\xf6"))("record_with_trailing_byte")
 record("cbor-truncated", lambda sound: Raw(emit(sound)[:-1]))("record_cut_short")
+record("record-size", {"$type": "com.example.note", "x": "x" * (2 << 20)})("record_of_two_megabytes")
+with_field("cbor-containers", Raw(b"\x9a\x00\x04\x00\x00" + b"\x80" * (1 << 18)))(
+    "record_of_many_small_lists"
+)

@@ -9,15 +9,16 @@ from typing import Any
 
 import dag_cbor as reference
 import pytest
+from crooked import head
 from hypothesis import example, given
 from hypothesis import strategies as st
 from multiformats import CID
 
 from mstfs.codec import cid as cids
-from mstfs.codec import dag_cbor
+from mstfs.codec import dag_cbor, lenient
 from mstfs.codec.cid import Link
 from mstfs.errors import CborError
-from mstfs.limits import NESTING
+from mstfs.limits import CONTAINERS, NESTING
 
 LINK = Link(cids.for_block(b"x"))
 BLAKE_LINK = Link(cids.for_block(b"y", cids.RAW, cids.BLAKE3))
@@ -243,6 +244,33 @@ def test_big_flat_blocks_pass() -> None:
     assert dag_cbor.decode_node(block) == items
     assert len(dag_cbor.decode_json_form(block)) == len(items)
     dag_cbor.strict_check(block)
+
+
+@pytest.mark.parametrize("item", [[], {}, [[]], {"a": 1}])
+def test_the_number_of_lists_and_maps_has_a_limit(item: object) -> None:
+    each = 2 if item == [[]] else 1
+    most = (CONTAINERS - 1) // each
+    block = dag_cbor.encode([item] * most)
+    assert len(dag_cbor.decode(block)) == len(dag_cbor.decode_node(block)) == most  # type: ignore[arg-type]
+    dag_cbor.check_for_json(block)
+    assert not lenient.read(block).departures
+    over = head(4, most + 1) + dag_cbor.encode(item) * (most + 1)
+    for decode in DECODERS:
+        with pytest.raises(CborError, match="more than 131072 lists and maps"):
+            decode(over)
+    assert [found.rule for found in lenient.read(over).departures] == ["cbor-containers"]
+    with pytest.raises(CborError, match="more than"):
+        dag_cbor.encode([item] * (most + 1))
+
+
+def test_byte_strings_and_links_count_for_json_alone() -> None:
+    for item in (b"", b"x", Link(cids.for_block(b"", cids.RAW))):
+        block = dag_cbor.encode([item] * CONTAINERS)
+        assert len(dag_cbor.decode(block)) == CONTAINERS  # type: ignore[arg-type]
+        with pytest.raises(CborError, match="byte strings"):
+            dag_cbor.check_for_json(block)
+        dag_cbor.check_for_json(dag_cbor.encode([item] * (CONTAINERS - 1)))
+    dag_cbor.check_for_json(dag_cbor.encode(["WRITTEN IN CAPITALS" * 10_000, "\u0434" * CONTAINERS]))
 
 
 # --- real files -------------------------------------------------------------------------------

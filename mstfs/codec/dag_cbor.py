@@ -4,9 +4,10 @@
 fastest, for tree nodes whose reader emits them again and compares the bytes. `decode_json_form`
 gives what atproto's JSON shows. `strict_check` asks the slow reference implementation.
 
-The C decoders reserve memory for a list before they have read it, and one of them follows nesting
-without end. So a block that could abuse this is skimmed first, in linear time and without
-recursion. The tests for "could" are cheap, and nearly every real block passes them.
+The C decoders reserve memory for a list before they have read it, one of them follows nesting
+without end, and a list of nothing takes a hundred times the byte that spells it. So a block that could
+abuse this is skimmed first, in linear time and without recursion. The tests for "could" are cheap, and
+nearly every real block passes them.
 """
 
 import re
@@ -18,13 +19,15 @@ import libipld
 
 from mstfs.codec.cid import Link
 from mstfs.errors import CborError, CidError
-from mstfs.limits import NESTING
+from mstfs.limits import CONTAINERS, NESTING
 
 Value: TypeAlias = "bool | int | float | str | bytes | Link | list[Value] | dict[str, Value] | None"
 """What `decode` gives: plain Python, with `Link` for links."""
 
-# Every list and map starts with one of these bytes, so no block nests deeper than it has of them.
+# Every list and map starts with one of these bytes, so a block has no more levels and no more of them.
 _CONTAINER_HEADS = bytes(range(0x80, 0xC0))
+# What becomes a list or a map in JSON: these, and byte strings, one of which stands in each link.
+_JSON_HEADS = bytes(range(0x40, 0x60)) + _CONTAINER_HEADS
 # Only these announce a list of more than 255 items, for which the decoders reserve the slots at once.
 _LONG_LIST_HEADS = b"\x99\x9a\x9b"
 _RESERVED_MAX = 1 << 25
@@ -33,6 +36,7 @@ _PLAIN_BYTES = 1 << 16  # in a smaller block, `limits.NESTING` lists cannot rese
 _PLAIN_NODE_BYTES = 1 << 14  # the same for the thousand levels at which the node decoder gives up
 
 _ONE_BYTE_ITEMS = re.compile(rb"[\x00-\x17\x20-\x37\x40\x60\xf4-\xf6]+")
+_ONE_BYTE_LEAVES = re.compile(rb"[\x00-\x17\x20-\x37\x60\xf4-\xf6]+")  # in JSON
 _TAG = b"\xd8\x2a"
 _COMMON_TAGS = (b"\xd8\x2a\x58\x25\x00\x01\x71\x12\x20", b"\xd8\x2a\x58\x25\x00\x01\x55\x12\x20")
 
@@ -91,7 +95,10 @@ def decode_node(data: bytes) -> Any:
     Links come as plain bytes, like byte strings, and numbers need not be minimal: the caller must
     encode the node again and compare. The float minus zero, which no tree node holds, is refused.
     """
-    if len(data) > _PLAIN_NODE_BYTES:
+    size = len(data)
+    if size > CONTAINERS and size - len(data.translate(None, _CONTAINER_HEADS)) > CONTAINERS:
+        _skim(data)
+    elif size > _PLAIN_NODE_BYTES:
         _check_reservations(data)
     try:
         return libipld.decode_dag_cbor(data)
@@ -111,6 +118,13 @@ def decode_json_form(data: bytes) -> Any:
         return _decode(data, True)
     except _FAILURES as error:
         raise CborError(f"not DAG-CBOR: {_reason(error)}") from None
+
+
+def check_for_json(data: bytes) -> None:
+    """CborError for a block that JSON blows up: over `limits.CONTAINERS` lists, maps and byte strings."""
+    size = len(data)
+    if size > CONTAINERS and size - len(data.translate(None, _JSON_HEADS)) > CONTAINERS:
+        _skim(data, byte_strings=True)
 
 
 def strict_check(data: bytes) -> None:
@@ -133,12 +147,15 @@ def _reason(error: BaseException) -> str:
 
 
 def _may_nest(data: bytes) -> bool:
-    # Whether the block could nest too deeply. `translate` counts at C speed.
+    # Whether the block could nest too deeply; CborError if it is an abuse. `translate` counts at C speed.
     size = len(data)
     if size <= NESTING:
         return False
-    deep = size - len(data.translate(None, _CONTAINER_HEADS)) > NESTING
-    if deep or size > _PLAIN_BYTES:
+    heads = size - len(data.translate(None, _CONTAINER_HEADS))
+    deep = heads > NESTING
+    if heads > CONTAINERS:
+        _skim(data)
+    elif deep or size > _PLAIN_BYTES:
         _check_reservations(data)
     return deep
 
@@ -164,8 +181,9 @@ def _check_depth(value: object) -> None:
         raise CborError(f"lists and maps nest deeper than {NESTING} levels")
 
 
-def _skim(data: bytes) -> None:
-    """CborError if the items nest too deeply, or claim to be more or longer than the block.
+def _skim(data: bytes, byte_strings: bool = False) -> None:
+    """CborError if the items nest too deeply, are too many lists and maps, or claim to be more or longer than
+    the block. With `byte_strings` these count like lists.
 
     This follows heads only; whether the contents are canonical is for the decoders to say.
     """
@@ -173,13 +191,15 @@ def _skim(data: bytes) -> None:
     position = 0
     room = size  # each item takes a byte at least, so all lists together cannot claim more
     left = 1  # items still to come in the innermost container
+    held = 0
+    plain = _ONE_BYTE_LEAVES if byte_strings else _ONE_BYTE_ITEMS
     outer: list[int] = []
     while True:
         while left == 0:
             if not outer:
                 return  # the decoder finds what stands behind the item
             left = outer.pop()
-        run = _ONE_BYTE_ITEMS.match(data, position, min(size, position + left))
+        run = plain.match(data, position, min(size, position + left))
         if run:
             left -= run.end() - position
             position = run.end()
@@ -188,6 +208,11 @@ def _skim(data: bytes) -> None:
         if major == 6:
             continue  # a tag is not an item: its content follows
         left -= 1
+        if major in (4, 5) or (byte_strings and major == 2):
+            held += 1
+            if held > CONTAINERS:
+                what = "lists, maps and byte strings" if byte_strings else "lists and maps"
+                raise CborError(f"there are more than {CONTAINERS} {what} in the block")
         if major in (2, 3):
             position += length
             if position > size:

@@ -42,11 +42,12 @@ _escaped_slash = re.compile(r"\\u002[fF]").search
 def render(block: bytes) -> bytes:
     """The DAG-JSON of a block: UTF-8, indented by two spaces, maps in block order, a newline at the end.
 
-    Numbers are exact, and a float is told from an integer. CborError if the block is not canonical DAG-CBOR,
-    LimitExceeded if it is larger than `limits.RECORD_BYTES`.
+    Numbers are exact, and a float is told from an integer. CborError if the block is not canonical DAG-CBOR
+    or made of too many parts, LimitExceeded if it is larger than `limits.RECORD_BYTES`.
     """
     if len(block) > RECORD_BYTES:
         raise LimitExceeded(f"a record of {len(block)} bytes is larger than {RECORD_BYTES}")
+    dag_cbor.check_for_json(block)
     value = dag_cbor.decode(block)
     if _SLASH_KEY in block:
         # A name that the block cannot hold, as nobody knows its hash before it is there.
@@ -104,10 +105,12 @@ def parse(text: bytes) -> bytes:
     if block is None:
         # The slow reader says what is wrong, and where; if nothing is, its answer counts.
         value, _ = _Reader(characters).document()
-        try:
+    try:
+        if block is None:
             block = dag_cbor.encode(value)
-        except CborError as error:
-            raise RecordError(f"the record cannot be written: {error}") from None
+        dag_cbor.check_for_json(block)
+    except CborError as error:
+        raise RecordError(f"the record cannot be written: {error}") from None
     return block
 
 

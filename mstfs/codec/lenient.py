@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from mstfs.codec import cid
 from mstfs.codec.cid import Link
 from mstfs.errors import CidError
-from mstfs.limits import NESTING
+from mstfs.limits import CONTAINERS, NESTING
 
 
 class Departure(NamedTuple):
@@ -84,6 +84,7 @@ class _Reader:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = 0
+        self.opened = 0
         # One departure a rule: a hostile block must not turn each of its bytes into a line of output.
         self.departures: dict[str, Departure] = {}
 
@@ -209,6 +210,9 @@ class _Reader:
             self.depart("cbor-indefinite", start, "a list or map of indefinite length")
         if len(stack) >= NESTING:
             raise self.give_up("cbor-nesting", start, f"more than {NESTING} lists and maps inside each other")
+        self.opened += 1
+        if self.opened > CONTAINERS:
+            raise self.give_up("cbor-containers", start, f"more than {CONTAINERS} lists and maps")
         if major == 4:
             stack.append(_Frame([], argument))
         else:

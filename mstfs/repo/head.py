@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from mstfs.blocks.interface import BlockReader
 from mstfs.codec import cid as cids
 from mstfs.codec import dag_cbor
-from mstfs.errors import CborError, FormatError, Refused
+from mstfs.errors import CborError, FormatError, LimitExceeded, Refused
+from mstfs.limits import MANIFEST_BYTES
 from mstfs.repo import commit as commits
 from mstfs.repo.commit import Commit
 from mstfs.tree import kinds
@@ -46,14 +47,9 @@ def read_head(blocks: BlockReader, root: bytes, kind: Kind | None = None) -> Hea
     """
     block = blocks.get(root)
     name = cids.to_text(root)
-    if cids.codec_of(root) == cids.DAG_CBOR:
-        try:
-            value = dag_cbor.decode(block)
-        except CborError as error:
-            raise FormatError(f"root {name} is not valid DAG-CBOR: {error}") from error
-        if isinstance(value, dict) and "data" in value and "did" in value and kind in (None, MST):
-            commit = commits.decode(block)
-            return Head(root, commit.data, commit)
+    if cids.codec_of(root) == cids.DAG_CBOR and _looks_like_commit(name, block) and kind in (None, MST):
+        commit = commits.decode(block)
+        return Head(root, commit.data, commit)
     found = kinds.sniff(root, block)
     if kind is not None:
         return Head(root, root, None, _as_told(name, kind, found or _in_other_words(root, block)))
@@ -65,6 +61,16 @@ def read_head(blocks: BlockReader, root: bytes, kind: Kind | None = None) -> Hea
             "give them with --tree filecoin,width=5,bucket=3,hash=sha2-256"
         )
     return Head(root, root, None, found)
+
+
+def _looks_like_commit(name: str, block: bytes) -> bool:
+    if len(block) > MANIFEST_BYTES:
+        raise LimitExceeded(f"root {name}: {len(block)} bytes are more than any kind of root has")
+    try:
+        value = dag_cbor.decode(block)
+    except CborError as error:
+        raise FormatError(f"root {name} is not valid DAG-CBOR: {error}") from error
+    return isinstance(value, dict) and "data" in value and "did" in value
 
 
 def _as_told(name: str, told: Kind, found: Kind | None) -> Kind:

@@ -37,10 +37,11 @@ def render(block: bytes) -> bytes:
 
     Numbers are exact; floats get their shortest text. Where the indentation alone would take more than
     32 MiB (deep nesting made to hurt) the text has none. CborError if the block is not canonical
-    DAG-CBOR, LimitExceeded if it is larger than `limits.RECORD_BYTES`.
+    DAG-CBOR or made of too many parts, LimitExceeded if it is larger than `limits.RECORD_BYTES`.
     """
     if len(block) > RECORD_BYTES:
         raise LimitExceeded(f"a record of {len(block)} bytes is larger than {RECORD_BYTES}")
+    dag_cbor.check_for_json(block)
     try:
         # The fast decoder spells links of version 0 with a multibase prefix, which they must not have.
         fast = _LINK_V0 not in block
@@ -86,11 +87,12 @@ def parse(text: bytes, strict: bool = False) -> bytes:
     if block is None:
         # The slow reader says what is wrong, and where; if nothing is, its answer counts.
         block = _emit(record_text.read(characters))
-    if strict:
-        try:
+    try:
+        dag_cbor.check_for_json(block)
+        if strict:
             dag_cbor.strict_check(block)
-        except CborError as error:
-            raise RecordError(f"the record cannot be written: {error}") from None
+    except CborError as error:
+        raise RecordError(f"the record cannot be written: {error}") from None
     return block
 
 

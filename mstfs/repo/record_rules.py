@@ -7,7 +7,7 @@ but a reader has to let them pass, and so do we.
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from mstfs.codec import cid as cids
 from mstfs.codec.cid import Link
@@ -15,6 +15,8 @@ from mstfs.tree.defect import Defect
 
 INT_MIN = -(1 << 63)
 INT_MAX = (1 << 63) - 1
+
+_PATH_CHARACTERS = 120
 
 _number = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)0*([0-9]*))?").fullmatch
 
@@ -83,44 +85,64 @@ def _blob_flaw(fields: Mapping[str, Any]) -> Flaw | None:
     return None
 
 
+_Path: TypeAlias = "tuple[_Path, str | int] | None"
+"""Where an item is: what it is in, and its key or index there. Spelled out only for a defect: a hostile
+record has a key of a megabyte, and a hundred thousand items below it."""
+
+
 def value_flaws(value: object) -> Iterator[Defect]:
     """Every rule that a decoded value breaks, in the order of the value, each with the path to it.
 
     The value must come from `dag_cbor.decode`, so that its nesting is limited and nothing is cyclic.
     """
-    stack: list[tuple[object, str]] = [(value, "")]
+    yield from _own_flaws(value, None)
+    stack: list[tuple[Iterator[tuple[str | int, Any]], _Path]] = [(_members(value), None)]
     while stack:
-        item, path = stack.pop()
-        kind = type(item)
-        if kind is float:
-            yield Defect("record-float", f"{_at(path)}: a float, and records hold none")
-        elif kind is int:
-            if not INT_MIN <= item <= INT_MAX:  # type: ignore[operator]
-                yield Defect("record-int", f"{_at(path)}: an integer of more than 64 bits")
-        elif isinstance(item, list):
-            stack.extend([(item[i], f"{path}[{i}]") for i in range(len(item) - 1, -1, -1) if _looks(item[i])])
-        elif isinstance(item, dict):
-            flaw = map_flaw(item)
-            if flaw is not None:
-                yield Defect(flaw.rule, f"{_at(path)}: {flaw.message}")
-            for name in ("$link", "$bytes"):
-                if name in item:
-                    yield Defect("record-reserved", f"{_at(path)}: a map with the reserved field {name}")
-            children = [(child, f"{path}.{name}") for name, child in item.items() if _looks(child)]
-            stack.extend(reversed(children))
+        members, path = stack[-1]
+        for name, item in members:
+            kind = type(item)
+            if kind is list or kind is dict:
+                place = (path, name)
+                yield from _own_flaws(item, place)
+                stack.append((_members(item), place))
+                break
+            if kind is float or (kind is int and not INT_MIN <= item <= INT_MAX):
+                yield from _own_flaws(item, (path, name))
+        else:
+            stack.pop()
 
 
-def _looks(item: object) -> bool:
-    # Most values are short strings: leaving them off the stack halves the time.
-    kind = type(item)
-    return kind is not str and kind is not bool and item is not None
+def _members(item: Any) -> Iterator[tuple[str | int, Any]]:
+    if isinstance(item, dict):
+        return iter(item.items())
+    return iter(enumerate(item if isinstance(item, list) else ()))
 
 
-def _at(path: str) -> str:
-    if not path:
+def _own_flaws(item: object, path: _Path) -> Iterator[Defect]:
+    # What is wrong with an item itself.
+    if isinstance(item, float):
+        yield Defect("record-float", f"{_at(path)}: a float, and records hold none")
+    elif type(item) is int and not INT_MIN <= item <= INT_MAX:
+        yield Defect("record-int", f"{_at(path)}: an integer of more than 64 bits")
+    elif isinstance(item, dict):
+        flaw = map_flaw(item)
+        if flaw is not None:
+            yield Defect(flaw.rule, f"{_at(path)}: {flaw.message}")
+        for name in ("$link", "$bytes"):
+            if name in item:
+                yield Defect("record-reserved", f"{_at(path)}: a map with the reserved field {name}")
+
+
+def _at(path: _Path) -> str:
+    if path is None:
         return "the record"
-    shown = path.removeprefix(".")
-    return ascii(shown if len(shown) <= 120 else "..." + shown[-117:])
+    shown = ""
+    while path is not None and len(shown) <= _PATH_CHARACTERS:
+        path, name = path
+        # Of a long key the end will do, as of a long path.
+        shown = (f"[{name}]" if isinstance(name, int) else "." + name[-_PATH_CHARACTERS - 1 :]) + shown
+    shown = shown.removeprefix(".") if path is None else shown
+    return ascii(shown if len(shown) <= _PATH_CHARACTERS else "..." + shown[3 - _PATH_CHARACTERS :])
 
 
 def _short(text: str) -> str:

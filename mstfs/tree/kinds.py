@@ -10,6 +10,7 @@ from mstfs.blocks.interface import BlockReader
 from mstfs.codec import cid as cids
 from mstfs.codec import dag_cbor
 from mstfs.errors import CborError, Refused
+from mstfs.limits import MANIFEST_BYTES
 from mstfs.tree.interface import Tree
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def sniff(root: bytes, block: bytes) -> Kind | None:
     codec = cids.codec_of(root)
     if codec in (cids.DAG_PB, cids.RAW):
         return UNIXFS
-    if codec != cids.DAG_CBOR:
+    if codec != cids.DAG_CBOR or len(block) > MANIFEST_BYTES:
         return None
     try:
         value = dag_cbor.decode(block)

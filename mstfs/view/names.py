@@ -122,8 +122,10 @@ class Names:
 
     def can_hold_keys(self, folder: Path) -> bool:
         """False for a folder that no key spells: scratch, or a name that is escaped without need."""
-        # A part this long is cut after its first piece, wherever in a part the prefix ends.
-        return self.path_of(self.prefix_of(folder) + b"x" * 2 * NAME_BYTES)[: len(folder)] == folder
+        # A part this long is cut after its first piece, wherever in a part the prefix ends. The NUL is for a
+        # piece that is shorter than others: what followed would have been cut in two.
+        probe = b"\0" + b"x" * 2 * NAME_BYTES
+        return self.path_of(self.prefix_of(folder) + probe)[: len(folder)] == folder
 
 
 def _join(names: Path) -> tuple[bytes, bool]:

@@ -173,7 +173,7 @@ class Mount:
         """What holds of every mount, however it ended."""
         log = self.log()
         assert "Traceback" not in log, log
-        assert "unexpected" not in log, log
+        assert "unexpected error" not in log, log
         if self.before is not None:
             assert trace_of(self.source) == self.before, "the CAR was changed"
 

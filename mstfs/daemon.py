@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mstfs.archive import Archive
 from mstfs.config import Settings
@@ -350,25 +350,43 @@ def _child(
         os.chdir("/")
         serve(settings, ready)
     except BaseException as error:
-        if not isinstance(error, MstfsError):
+        said = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.filename:
+            said = f"{error.filename}: {error.strerror}"
+        if not isinstance(error, MstfsError | OSError):
             log.exception("the daemon ends on an unexpected error")
-        else:
-            log.error("%s", error)
+        elif log.handlers:
+            log.error("%s", said)
         code = exit_code_of(error)
-        tell({"ok": False, "error": str(error) or type(error).__name__, "code": code})
+        tell({"ok": False, "error": said, "code": code})
         return code
     return 0
 
 
 def log_to(path: Path | None, level: int = logging.INFO) -> None:
     """Log to a file of mode 0600, or to standard error. Signing keys and contents are never logged."""
-    if path is None:
-        handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    else:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        handler = logging.StreamHandler(os.fdopen(os.open(path, flags, 0o600), "a"))
+    handler = logging.StreamHandler(sys.stderr if path is None else _log_file(path))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(level)
     log.propagate = False
+
+
+def _log_file(path: Path) -> TextIO:
+    """A log that nobody else may read, or lead elsewhere by a planted name. MountError where it cannot be."""
+    # O_NONBLOCK: a pipe that nobody reads must not hang us.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise MountError(f"{path}: cannot be logged to: {reason}") from None
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) != 0o600:
+        try:
+            os.fchmod(descriptor, 0o600)
+        except OSError as error:
+            os.close(descriptor)
+            raise MountError(f"{path}: cannot be made private: {error.strerror}") from None
+    return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")

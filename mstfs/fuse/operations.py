@@ -113,7 +113,10 @@ class Operations(pyfuse3.Operations):
         return inode
 
     def entry(self, inode: Inode) -> pyfuse3.EntryAttributes:
-        return self.entries.make(self.view.attributes(inode))
+        entry = self.entries.make(self.view.attributes(inode))
+        if inode.path is None:
+            entry.st_nlink = 0
+        return entry
 
     def new_handle(self, item: Listing | bytes) -> FileHandleT:
         handle = self.next_handle

@@ -222,7 +222,9 @@ class Renamer:
             if row is not None:
                 self.workspace.files.remove(row)
             if self.workspace.files.get(source) is None:
-                self.workspace.files.add(source, "folder", mode=0o755, mtime_ns=time.time_ns())
+                self.workspace.files.add(
+                    source, "folder", mode=self.view.folder_mode, mtime_ns=time.time_ns()
+                )
             for stored in [self.workspace.files.by_path[source], *self._folders_below(source)]:
                 self.workspace.files.change(stored, path=target + stored.path[len(source) :])
             for path, node in moves:

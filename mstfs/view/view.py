@@ -371,11 +371,13 @@ class View:
 
     def _folder_attributes(self, inode: Inode, node: Folder) -> Attributes:
         path = inode.path
-        mtime_ns = self.rev_ns
+        stored = None if path is None else self.workspace.files.get(path)
+        mode, mtime_ns = self.folder_mode, self.rev_ns
+        if stored is not None and stored.kind == "folder":
+            # Who makes a folder for the owner alone relies on it, where others are let in.
+            mode, mtime_ns = stored.mode, stored.mtime_ns
         if path is not None:
-            stored = self.workspace.files.get(path)
-            mtime_ns = self.folder_times.get(path, stored.mtime_ns if stored is not None else mtime_ns)
-        mode = self.folder_mode
+            mtime_ns = self.folder_times.get(path, mtime_ns)
         if node.cid is not None:
             told = self._told(b"", node.cid)
             mode = mode if told.mode is None else told.mode

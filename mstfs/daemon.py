@@ -16,15 +16,17 @@ import re
 import signal
 import socket
 import stat
-import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from mstfs.archive import Archive
+from mstfs.codec.cid import to_text
 from mstfs.config import Settings
 from mstfs.errors import MountError, MstfsError, OverlayBusy
+from mstfs.logs import about, log_to
 from mstfs.repo.signing import SigningKey, load_signing_key, mode_is_private
 from mstfs.values.cipher import Cipher, load_key
 from mstfs.view.view import View
@@ -214,12 +216,14 @@ def _settle(operations: Any) -> None:
             try:
                 operations.writer.commit(inode, final=True)
             except (OSError, MstfsError) as error:
-                log.error("%r was open and could not be kept: %s", inode.path, error)
+                log.error("open, and could not be kept: %s", error, extra=about(path=inode.path, error=error))
 
 
 async def _run(settings: Settings, operations: Any, commands: Any, announce: Callable[[], None]) -> None:
     import pyfuse3
     import trio
+
+    from mstfs.fuse.dump import dump_on_signal
 
     async def on_signals() -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -247,6 +251,7 @@ async def _run(settings: Settings, operations: Any, commands: Any, announce: Cal
             notify("WATCHDOG=1")
             await trio.sleep(seconds)
 
+    dump_on_signal(lambda: operations.view.control.extra())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(on_signals)
         if settings.publish_every > 0 and not operations.view.workspace.read_only:
@@ -270,6 +275,7 @@ async def _announce(settings: Settings, announce: Callable[[], None]) -> None:
 
 def _about(settings: Settings, archive: Archive, operations: Any, commands: Any) -> dict[str, Any]:
     """What the daemon adds to the status."""
+    asked, cache = operations.requests, operations.view.values.cache
     return {
         "source": str(archive.car.path if archive.car is not None else settings.source),
         "overlay": str(archive.overlay_path) if archive.overlay_path is not None else None,
@@ -284,8 +290,23 @@ def _about(settings: Settings, archive: Archive, operations: Any, commands: Any)
         "torn": archive.car.torn if archive.car is not None else None,
         "answered_without_python": operations.fast.answered,
         "errors": operations.errors,
+        "requests": {
+            "total": sum(asked.values()),
+            **{name: asked[name] for name in sorted(asked) if asked[name]},
+        },
+        "cache": {"hits": cache.hits, "misses": cache.misses, "bytes": cache.held} if cache else None,
+        "last_publish": _last_publish(archive),
         "last_publish_error": commands.last_error,
     }
+
+
+def _last_publish(archive: Archive) -> dict[str, Any] | None:
+    """The newest event, whoever made it."""
+    event = archive.workspace.history.head()
+    if event is None:
+        return None
+    moment = datetime.fromtimestamp(event.time_ns / 1e9, UTC).isoformat(timespec="milliseconds")
+    return {"sequence": event.sequence, "root": to_text(event.root), "kind": event.kind, "time": moment}
 
 
 def _warnings(archive: Archive) -> list[str]:
@@ -361,32 +382,3 @@ def _child(
         tell({"ok": False, "error": said, "code": code})
         return code
     return 0
-
-
-def log_to(path: Path | None, level: int = logging.INFO) -> None:
-    """Log to a file of mode 0600, or to standard error. Signing keys and contents are never logged."""
-    handler = logging.StreamHandler(sys.stderr if path is None else _log_file(path))
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log.handlers[:] = [handler]
-    log.setLevel(level)
-    log.propagate = False
-
-
-def _log_file(path: Path) -> TextIO:
-    """A log that nobody else may read, or lead elsewhere by a planted name. MountError where it cannot be."""
-    # O_NONBLOCK: a pipe that nobody reads must not hang us.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, flags, 0o600)
-    except OSError as error:
-        reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        raise MountError(f"{path}: cannot be logged to: {reason}") from None
-    found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) != 0o600:
-        try:
-            os.fchmod(descriptor, 0o600)
-        except OSError as error:
-            os.close(descriptor)
-            raise MountError(f"{path}: cannot be made private: {error.strerror}") from None
-    return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")

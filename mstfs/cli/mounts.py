@@ -173,12 +173,12 @@ def run_mount(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     if not settings.source.exists():
         raise FileNotFoundError(2, "", str(arguments.source))
-    from mstfs import daemon
+    from mstfs import daemon, logs
 
     daemon.check_packages()
     daemon.check_mountpoint(settings.mountpoint, nonempty="nonempty" in settings.options)
     if arguments.foreground:
-        daemon.log_to(arguments.log_file)
+        logs.log_to(arguments.log_file)
         daemon.serve(settings, lambda warnings: None)
         return exits.OK
     code, notes = daemon.run_in_background(settings, _log_file(arguments, settings.mountpoint), exits.code_of)

@@ -8,6 +8,7 @@ from functools import partial
 from mstfs.codec import cid as cids
 from mstfs.errors import MstfsError, SyntaxRuleError
 from mstfs.limits import RECORD_BYTES
+from mstfs.logs import about
 from mstfs.repo import tid
 from mstfs.staging.files import CHUNK_BYTES
 from mstfs.staging.workspace import Workspace
@@ -206,7 +207,7 @@ class View:
             yield name, None
 
     def _unreadable(self, error: MstfsError) -> None:
-        log.warning("a part of the tree cannot be listed: %s", error)
+        log.warning("a part of the tree cannot be listed: %s", error, extra=about(error=error))
 
     # --- what a file says ---------------------------------------------------------------------
 

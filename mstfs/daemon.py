@@ -17,17 +17,19 @@ import re
 import signal
 import socket
 import stat
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mstfs.archive import Archive
+from mstfs.codec.cid import to_text
 from mstfs.config import Settings
 from mstfs.errors import MountError, MstfsError, OverlayBusy
+from mstfs.logs import about, log_to
 from mstfs.repo.signing import SigningKey, load_signing_key, mode_is_private
 from mstfs.values.cipher import Cipher, load_key
 from mstfs.view.page_store import PageStore, place_of
@@ -222,12 +224,14 @@ def _settle(operations: Any) -> None:
             try:
                 operations.writer.commit(inode, final=True)
             except (OSError, MstfsError) as error:
-                log.error("%r was open and could not be kept: %s", inode.path, error)
+                log.error("open, and could not be kept: %s", error, extra=about(path=inode.path, error=error))
 
 
 async def _run(settings: Settings, operations: Any, commands: Any, announce: Callable[[], None]) -> None:
     import pyfuse3
     import trio
+
+    from mstfs.fuse.dump import dump_on_signal
 
     async def on_signals() -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -255,6 +259,7 @@ async def _run(settings: Settings, operations: Any, commands: Any, announce: Cal
             notify("WATCHDOG=1")
             await trio.sleep(seconds)
 
+    dump_on_signal(lambda: operations.view.control.extra())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(on_signals)
         if settings.publish_every > 0 and not operations.view.workspace.read_only:
@@ -291,6 +296,7 @@ async def _announce(settings: Settings, announce: Callable[[], None]) -> None:
 
 def _about(settings: Settings, archive: Archive, operations: Any, commands: Any) -> dict[str, Any]:
     """What the daemon adds to the status."""
+    asked, cache = operations.requests, operations.view.values.cache
     return {
         "source": str(archive.car.path if archive.car is not None else settings.source),
         "overlay": str(archive.overlay_path) if archive.overlay_path is not None else None,
@@ -305,8 +311,23 @@ def _about(settings: Settings, archive: Archive, operations: Any, commands: Any)
         "torn": archive.car.torn if archive.car is not None else None,
         "answered_without_python": operations.fast.answered,
         "errors": operations.errors,
+        "requests": {
+            "total": sum(asked.values()),
+            **{name: asked[name] for name in sorted(asked) if asked[name]},
+        },
+        "cache": {"hits": cache.hits, "misses": cache.misses, "bytes": cache.held} if cache else None,
+        "last_publish": _last_publish(archive),
         "last_publish_error": commands.last_error,
     }
+
+
+def _last_publish(archive: Archive) -> dict[str, Any] | None:
+    """The newest event, whoever made it."""
+    event = archive.workspace.history.head()
+    if event is None:
+        return None
+    moment = datetime.fromtimestamp(event.time_ns / 1e9, UTC).isoformat(timespec="milliseconds")
+    return {"sequence": event.sequence, "root": to_text(event.root), "kind": event.kind, "time": moment}
 
 
 def _warnings(archive: Archive) -> list[str]:
@@ -371,25 +392,14 @@ def _child(
         os.chdir("/")
         serve(settings, ready)
     except BaseException as error:
-        if not isinstance(error, MstfsError):
+        said = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.filename:
+            said = f"{error.filename}: {error.strerror}"
+        if not isinstance(error, MstfsError | OSError):
             log.exception("the daemon ends on an unexpected error")
-        else:
-            log.error("%s", error)
+        elif log.handlers:
+            log.error("%s", said)
         code = exit_code_of(error)
-        tell({"ok": False, "error": str(error) or type(error).__name__, "code": code})
+        tell({"ok": False, "error": said, "code": code})
         return code
     return 0
-
-
-def log_to(path: Path | None, level: int = logging.INFO) -> None:
-    """Log to a file of mode 0600, or to standard error. Signing keys and contents are never logged."""
-    if path is None:
-        handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    else:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        handler = logging.StreamHandler(os.fdopen(os.open(path, flags, 0o600), "a"))
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log.handlers[:] = [handler]
-    log.setLevel(level)
-    log.propagate = False

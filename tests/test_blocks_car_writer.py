@@ -137,7 +137,13 @@ def test_a_target_that_cannot_be_replaced(tmp_path: Path) -> None:
 def test_modes(tmp_path: Path) -> None:
     old = os.umask(0o022)
     try:
-        for mode, expected in ((0o666, 0o644), (0o600, 0o600)):
+        for umask, mode, expected in (
+            (0o022, 0o666, 0o644),
+            (0o022, 0o600, 0o600),
+            (0o777, 0o600, 0o600),
+            (0o000, 0o600, 0o600),
+        ):
+            os.umask(umask)
             with replacing(tmp_path / "file", mode) as file:
                 file.write(b"x")
             assert (tmp_path / "file").stat().st_mode & 0o777 == expected

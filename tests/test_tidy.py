@@ -33,6 +33,7 @@ FUNCTION_LINES = 100
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "limits"),
     ("codec",),
+    ("logs",),
     ("blocks",),
     ("tree", "remote"),
     ("repo",),

@@ -326,6 +326,13 @@ def test_modes(kit: Kit) -> None:
     fresh = Kit(kit.workspace)
     assert fresh.view.attributes(fresh.inode(b"note~")).mode == 0o640
     assert fresh.view.attributes(fresh.inode(X)).mode == 0o644
+    kit.writer.mkdir(*kit.split(b"work"), 0o700)
+    assert fresh.view.attributes(fresh.inode(b"a.b.c")).mode == 0o755
+    fresh = Kit(kit.workspace)
+    assert fresh.view.attributes(fresh.inode(b"work")).mode == 0o700
+    fresh.writer.set_mode(fresh.inode(b"work"), 0o750)
+    fresh.rename(b"work", b"more")
+    assert fresh.view.attributes(fresh.inode(b"more")).mode == 0o750
     inode = kit.writer.create(*kit.split(b"secret~"), 0o600)
     assert kit.view.attributes(inode).mode == 0o600
     kit.close(inode)

@@ -44,13 +44,16 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """A new file that takes the place of `path` when the block ends, or vanishes when it fails.
 
     The temporary file lies beside `path`. Its bytes are durable before the rename, and the rename is
-    durable when this returns. `mode` is narrowed by the umask. OSError from the file system.
+    durable when this returns. `mode` is narrowed by the umask, unless it is for the owner alone. OSError from
+    the file system.
     """
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(temporary, flags, mode)
     try:
         with open(fd, "wb") as file:
+            if not mode & 0o077:
+                os.fchmod(fd, mode)  # A umask can only take from the owner what is needed.
             yield file
             file.flush()
             os.fsync(file.fileno())

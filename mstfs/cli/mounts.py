@@ -74,7 +74,7 @@ def add(commands: Commands) -> None:
 
 
 def _add_mount(commands: Commands) -> None:
-    from mstfs.cli.options import add_reading
+    from mstfs.cli.options import add_reading, key_file
 
     mount = commands.add_parser(
         "mount",
@@ -119,13 +119,13 @@ def _add_mount(commands: Commands) -> None:
     )
     mount.add_argument(
         "--signing-key",
-        type=Path,
+        type=key_file,
         metavar="FILE",
         help="sign commits with this key (k256 or p256; PEM or multikey); without it they are unsigned",
     )
     mount.add_argument(
         "--key-file",
-        type=Path,
+        type=key_file,
         metavar="FILE",
         help="the encryption key of a HAMT's values, as py-hamt has them: 32 bytes, or as hex or base64",
     )
@@ -173,12 +173,12 @@ def run_mount(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     if not settings.source.exists():
         raise FileNotFoundError(2, "", str(arguments.source))
-    from mstfs import daemon
+    from mstfs import daemon, logs
 
     daemon.check_packages()
     daemon.check_mountpoint(settings.mountpoint, nonempty="nonempty" in settings.options)
     if arguments.foreground:
-        daemon.log_to(arguments.log_file)
+        logs.log_to(arguments.log_file)
         daemon.serve(settings, lambda warnings: None)
         return exits.OK
     code, notes = daemon.run_in_background(settings, _log_file(arguments, settings.mountpoint), exits.code_of)
@@ -198,7 +198,7 @@ def _log_file(arguments: argparse.Namespace, mountpoint: Path) -> Path:
 
 def settings_of(arguments: argparse.Namespace) -> Any:
     """The settings of a mount from its arguments; `-o` may say what options say, and options win."""
-    from mstfs.cli.options import kind_and_values
+    from mstfs.cli.options import key_file, kind_and_values
     from mstfs.codec.cid import parse
     from mstfs.config import Settings
     from mstfs.errors import Refused
@@ -213,8 +213,11 @@ def settings_of(arguments: argparse.Namespace) -> Any:
         elif name not in ("ro", "rw", "allow_other", "defaults", "auto", "noauto", "user", "users", "nofail"):
             others.append(word)
     overlay = arguments.overlay or (Path(own["overlay"]) if "overlay" in own else None)
-    key = arguments.signing_key or (Path(own["signing_key"]) if "signing_key" in own else None)
-    secret = arguments.key_file or (Path(own["key_file"]) if "key_file" in own else None)
+    try:
+        key = arguments.signing_key or (key_file(own["signing_key"]) if "signing_key" in own else None)
+        secret = arguments.key_file or (key_file(own["key_file"]) if "key_file" in own else None)
+    except argparse.ArgumentTypeError as error:
+        raise Refused(f"an option for a key {error}") from None
     header = arguments.key_header if arguments.key_header is not None else own.get("key_header", "")
     root = arguments.root or own.get("root")
     every = arguments.publish_every

@@ -2,8 +2,9 @@
 
 import argparse
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,11 +85,42 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def key_file(text: str) -> Path:
+    """The file that an option for a secret names, for argparse.
+
+    A key that stands there itself is refused and not repeated: other users see the arguments of a process,
+    and messages are logged.
+    """
+    path = Path(text)
+    if not os.path.lexists(path) and _is_key(text):
+        raise argparse.ArgumentTypeError(
+            "takes the name of a file, and this is a key itself: put it into a file of mode 0600, "
+            "and take a new one if others may have seen it"
+        )
+    return path
+
+
+def _is_key(text: str) -> bool:
+    from mstfs.errors import MstfsError
+    from mstfs.repo.signing import parse_signing_key
+    from mstfs.values.cipher import KEY_BYTES, parse_key
+
+    if "PRIVATE KEY" in text or re.fullmatch(r"(\w+:)?[0-9a-fA-F]{32,}|z[1-9A-Za-z]{40,60}", text):
+        return True
+    if len(text) == KEY_BYTES or ("/" in text and Path(text).parent.is_dir()):
+        return False  # Any name of this length could be one; and a place that is there was meant as one.
+    for parse in (parse_signing_key, parse_key):
+        with suppress(MstfsError):
+            parse(os.fsencode(text))
+            return True
+    return False
+
+
 def add_secret(parser: argparse.ArgumentParser) -> None:
     """Declare the key that values are encrypted with."""
     parser.add_argument(
         "--key-file",
-        type=Path,
+        type=key_file,
         metavar="FILE",
         help="the encryption key of a HAMT's values: 32 bytes, or as hex or base64",
     )

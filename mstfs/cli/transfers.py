@@ -119,7 +119,7 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_making(parser: argparse.ArgumentParser) -> None:
-    from mstfs.cli.options import add_json
+    from mstfs.cli.options import add_json, key_file
 
     parser.add_argument(
         "--values",
@@ -142,7 +142,7 @@ def _add_making(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--encrypt",
-        type=Path,
+        type=key_file,
         metavar="FILE",
         help="encrypt the values of --to hamt2 or hamt3 with the key in this file: 32 bytes, or as hex "
         "or base64",
@@ -159,7 +159,7 @@ def _add_making(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--did", help="make a repository with a commit of this account (--to mst)")
     parser.add_argument(
-        "--signing-key", type=Path, metavar="FILE", help="sign the commit (PEM, multikey or CURVE:HEX)"
+        "--signing-key", type=key_file, metavar="FILE", help="sign the commit (PEM, multikey or CURVE:HEX)"
     )
     parser.add_argument(
         "--escape",

@@ -9,6 +9,7 @@ import functools
 import logging
 import os
 import stat
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from mstfs.fuse.fast_path import FastPath
 from mstfs.fuse.listings import Listing, Listings
 from mstfs.fuse.read_ahead import ReadAhead
 from mstfs.limits import NAME_BYTES
+from mstfs.logs import about
 from mstfs.view.inodes import ROOT, Inode
 from mstfs.view.names import in_control
 from mstfs.view.nodes import Command, Control
@@ -42,8 +44,11 @@ Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
 def answered(handler: Handler) -> Handler:
     """Turn every exception into an errno: an error ends one request and never the mount."""
 
+    name = handler.__name__
+
     @functools.wraps(handler)
     async def guarded(self: "Operations", *arguments: Any) -> Any:
+        self.requests[name] += 1
         try:
             return await handler(self, *arguments)
         except FUSEError:
@@ -52,10 +57,11 @@ def answered(handler: Handler) -> Handler:
             raise FUSEError(errno_of(error)) from None
         except MstfsError as error:
             code = errno_of(error)
-            self.failed(handler.__name__, arguments, error, code)
+            self.failed(name, arguments, error, code)
             raise FUSEError(code) from None
         except Exception:
-            log.exception("unexpected error in %s%r", handler.__name__, arguments[:2])
+            self.errors += 1
+            log.exception("unexpected error in %s%r", name, arguments[:2])
             raise FUSEError(errno.EIO) from None
 
     return guarded  # type: ignore[return-value]
@@ -82,6 +88,7 @@ class Operations(pyfuse3.Operations):
         commands.before_change = self.changed
         self.listings = Listings(view, self.fast, self.entries)
         self.errors = 0
+        self.requests: Counter[str] = Counter()
 
     def go_fast(self, fast: FastPath) -> None:
         """Let what `fast` can do be done without Python; call it between `pyfuse3.init` and `main`."""
@@ -104,9 +111,11 @@ class Operations(pyfuse3.Operations):
         """Count and log a request that failed for a reason of ours."""
         self.errors += 1
         inode = self.view.inodes.numbered(arguments[0]) if arguments else None
-        path = os.fsdecode(inode.path) if inode is not None and inode.path is not None else "?"
+        path = inode.path if inode is not None else None
         level = logging.ERROR if code == errno.EIO else logging.INFO
-        log.log(level, "%s of %s: %s", name, path, error)
+        log.log(
+            level, "%s of %s: %s", name, os.fsdecode(path or b"?"), error, extra=about(path=path, error=error)
+        )
 
     def inode(self, number: int) -> Inode:
         inode = self.view.inodes.numbered(number)
@@ -115,7 +124,10 @@ class Operations(pyfuse3.Operations):
         return inode
 
     def entry(self, inode: Inode) -> pyfuse3.EntryAttributes:
-        return self.entries.make(self.view.attributes(inode))
+        entry = self.entries.make(self.view.attributes(inode))
+        if inode.path is None:
+            entry.st_nlink = 0
+        return entry
 
     def new_handle(self, item: Listing | bytes) -> FileHandleT:
         handle = self.next_handle

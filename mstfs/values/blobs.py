@@ -26,7 +26,8 @@ class BlobValues(Values):
 
     def __init__(self, tree: ShardedTree, options: ValueOptions) -> None:
         self.tree = tree
-        self._stored = Stored(tree.blocks, ByteCache(options.cache_bytes))
+        self.cache = ByteCache[bytes](options.cache_bytes)
+        self._stored = Stored(tree.blocks, self.cache)
 
     def kind(self, key: bytes, cid: bytes) -> ValueKind:
         return "blob"

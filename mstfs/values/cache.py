@@ -16,13 +16,18 @@ class ByteCache(Generic[Name]):
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
+        self.hits = 0
+        self.misses = 0
         self._lock = Lock()
         self._by_name: OrderedDict[Name, bytes] = OrderedDict()
 
     def get(self, name: Name) -> bytes | None:
         """The bytes of this name, or None where they are not held."""
         data = self._by_name.get(name)
-        if data is not None:
+        if data is None:
+            self.misses += 1
+        else:
+            self.hits += 1
             try:
                 self._by_name.move_to_end(name)
             except KeyError:

@@ -85,7 +85,7 @@ class HamtValues(Values):
         self.encoding: Literal["raw", "cbor"] = _decided(layout, options.encoding)
         self._wrapped = self.encoding == "cbor" and not self._typed
         self._writer = HamtWriter(layout, options, hash_code)
-        self._cache: ByteCache[bytes] = ByteCache(options.cache_bytes)
+        self.cache = self._cache = ByteCache[bytes](options.cache_bytes)
         self._stored = Stored(tree.values, self._cache)
         self._shapes: dict[bytes, Shape] = {}
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from mstfs.values.cache import ByteCache
+
 ValueKind: TypeAlias = Literal["record", "blob", "symlink"]
 
 Making: TypeAlias = Generator[tuple[bytes, bytes], None, bytes]
@@ -56,6 +58,9 @@ class Values(Protocol):
 
     carries_attributes: bool = False
     """Whether values can say more of their files than their bytes: `attributes` is for these alone."""
+
+    cache: ByteCache[bytes] | None = None
+    """What was read or rendered last, where that is held."""
 
     def kind(self, key: bytes, cid: bytes) -> ValueKind:
         """Whether the file is a record's text, a blob, or a symbolic link."""

@@ -54,7 +54,7 @@ class RecordValues(Values):
         self.blocks_of_tree = blocks
         self.form = FORMS[options.form]
         self.suffix = self.form.suffix
-        self.renderings: ByteCache[bytes] = ByteCache(options.cache_bytes)
+        self.cache = self.renderings = ByteCache[bytes](options.cache_bytes)
 
     def rendering(self, cid: bytes) -> bytes:
         """The bytes of a record's file. Raises BlockError, or FormatError where the block is no record."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Container
 
 from mstfs.errors import MstfsError, RecordError
+from mstfs.logs import about
 from mstfs.staging.files import CHUNK_BYTES, StoredFile
 from mstfs.values.interface import ReadRange, ValueKind
 from mstfs.view.buffers import Buffer
@@ -136,7 +137,8 @@ class Keeper:
     def _store_draft(self, inode: Inode, buffer: Buffer, error: str) -> None:
         self._store(inode, buffer, error, over_row=False)
         buffer.dirty = False
-        log.info("%s is a draft: %s", (inode.path or b"").decode("utf-8", "backslashreplace"), error)
+        name = (inode.path or b"").decode("utf-8", "backslashreplace")
+        log.info("%s is a draft: %s", name, error, extra=about(path=inode.path))
 
     def _store(self, inode: Inode, buffer: Buffer, error: str | None, *, over_row: bool) -> StoredFile:
         """Store a buffer; `over_row` says that it lies over what is stored of the file already."""

@@ -12,6 +12,7 @@ from functools import partial
 
 from mstfs.errors import RecordError
 from mstfs.limits import RECORD_BYTES
+from mstfs.logs import about
 from mstfs.staging.files import StoredFile
 from mstfs.tree.interface import UNREADABLE
 from mstfs.view.inodes import Inode
@@ -22,10 +23,6 @@ from mstfs.view.view import split_path
 from mstfs.view.writer import Writer, refusal
 
 log = logging.getLogger("mstfs")
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "backslashreplace")
 
 
 class Renamer:
@@ -180,8 +177,12 @@ class Renamer:
         try:
             self.keeper.stage_file(key, target, kind, read, size, mtime_ns)
         except RecordError as error:
-            log.info("%s cannot become %s: %s", _text(node.key), _text(target), error)
+            self._refused(node.key, target, error)
             raise refusal(errno.EINVAL) from None
+
+    def _refused(self, source: bytes, target: bytes, error: RecordError) -> None:
+        names = source.decode("utf-8", "backslashreplace"), target.decode("utf-8", "backslashreplace")
+        log.info("%s cannot become %s: %s", *names, error, extra=about(path=target))
 
     def _promote(self, file: StoredFile, target: bytes, key: bytes, *, keep_draft: bool) -> None:
         """Make an edit of a stored file. `keep_draft`: one that is no record may move as a draft."""
@@ -196,7 +197,7 @@ class Renamer:
         except RecordError as found:
             error = str(found) if file.size else EMPTY
             if not keep_draft:
-                log.info("%s cannot become %s: %s", *map(_text, (file.path, target)), found)
+                self._refused(file.path, target, found)
                 raise refusal(errno.EINVAL) from None
             self.keeper.drop_row(target)
             self.workspace.files.change(file, path=target, error=error)
@@ -222,7 +223,9 @@ class Renamer:
             if row is not None:
                 self.workspace.files.remove(row)
             if self.workspace.files.get(source) is None:
-                self.workspace.files.add(source, "folder", mode=0o755, mtime_ns=time.time_ns())
+                self.workspace.files.add(
+                    source, "folder", mode=self.view.folder_mode, mtime_ns=time.time_ns()
+                )
             for stored in [self.workspace.files.by_path[source], *self._folders_below(source)]:
                 self.workspace.files.change(stored, path=target + stored.path[len(source) :])
             for path, node in moves:

@@ -8,6 +8,7 @@ from functools import partial
 from mstfs.codec import cid as cids
 from mstfs.errors import MstfsError, SyntaxRuleError
 from mstfs.limits import RECORD_BYTES
+from mstfs.logs import about
 from mstfs.repo import tid
 from mstfs.staging.files import CHUNK_BYTES
 from mstfs.staging.workspace import Workspace
@@ -209,7 +210,7 @@ class View:
 
     def unlisted(self, error: MstfsError) -> None:
         """A part of a folder cannot be read, and is left out of its listing."""
-        log.warning("a part of the tree cannot be listed: %s", error)
+        log.warning("a part of the tree cannot be listed: %s", error, extra=about(error=error))
 
     # --- what a file says ---------------------------------------------------------------------
 
@@ -381,11 +382,13 @@ class View:
 
     def _folder_attributes(self, inode: Inode, node: Folder) -> Attributes:
         path = inode.path
-        mtime_ns = self.rev_ns
+        stored = None if path is None else self.workspace.files.get(path)
+        mode, mtime_ns = self.folder_mode, self.rev_ns
+        if stored is not None and stored.kind == "folder":
+            # Who makes a folder for the owner alone relies on it, where others are let in.
+            mode, mtime_ns = stored.mode, stored.mtime_ns
         if path is not None:
-            stored = self.workspace.files.get(path)
-            mtime_ns = self.folder_times.get(path, stored.mtime_ns if stored is not None else mtime_ns)
-        mode = self.folder_mode
+            mtime_ns = self.folder_times.get(path, mtime_ns)
         if node.cid is not None:
             told = self._told(b"", node.cid)
             mode = mode if told.mode is None else told.mode

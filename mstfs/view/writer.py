@@ -28,6 +28,9 @@ SPILL_BYTES = 8 << 20
 UNLINKED_BYTES = 1 << 30
 """What a file without a name may hold: it lives in memory."""
 
+LATEST_NS = (1 << 63) - 1
+"""The last moment, in ns since 1970, that is kept of a file: in April 2262."""
+
 
 def _is_fixed(node: Node | None) -> TypeGuard[Leaf | Control]:
     return isinstance(node, Leaf) or (isinstance(node, Control) and node.fixed)
@@ -289,7 +292,8 @@ class Writer:
 
     def set_times(self, inode: Inode, mtime_ns: int) -> None:
         """Keep a time that was set by hand: with the edit or the stored file, else until unmount."""
-        inode.mtime_ns = mtime_ns
+        # As other file systems do it: a time that cannot be stored is the nearest that can.
+        mtime_ns = inode.mtime_ns = max(-LATEST_NS, min(mtime_ns, LATEST_NS))
         if inode.path is None or self.workspace.read_only or (inode.buffer and inode.buffer.dirty):
             return
         node = self.view.node(inode)
@@ -306,12 +310,17 @@ class Writer:
             inode.node = None
 
     def set_mode(self, inode: Inode, mode: int) -> None:
-        """Permission bits are kept for scratch; a record has none of its own, and nothing fails."""
+        """Permission bits are kept of scratch and of made folders; a record has none, and nothing fails."""
         node = self.view.node(inode)
         inode.mode = mode & 0o777
-        if isinstance(node, Stored) and inode.path is not None and not self.workspace.read_only:
+        if inode.path is None or self.workspace.read_only:
+            return
+        file = self.workspace.files.get(inode.path)
+        if file is not None and isinstance(node, Stored | Folder):
             with self.workspace.transaction():
-                inode.node = Stored(self.workspace.files.change(node.file, mode=mode & 0o777))
+                changed = self.workspace.files.change(file, mode=mode & 0o777)
+            if isinstance(node, Stored):
+                inode.node = Stored(changed)
 
     # --- close and fsync ----------------------------------------------------------------------
 

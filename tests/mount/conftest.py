@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mount import faulty_io
 from mstfs.repo.sample import make_sample
 
 RECORDS = 120
@@ -37,3 +38,9 @@ def car(sample: Path, tmp_path: Path) -> Path:
 def module_car(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sample for a mount that the tests of a module share."""
     return Path(shutil.copy2(sample, tmp_path_factory.mktemp("shared") / "repo.car"))
+
+
+@pytest.fixture(scope="session")
+def faulty_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that records, fails or ends what a daemon does to its files."""
+    return faulty_io.build(tmp_path_factory.mktemp("library"))

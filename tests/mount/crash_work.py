@@ -54,6 +54,7 @@ class Worker:
         self.roots: dict[int, tuple[str, Texts]] = {}
         self.beside: Thread | None = None
         self.publishing: list[Texts] = []
+        self.publishes_beside = True
         self.tell: Callable[[str, int], None] = lambda word, number: None
 
     @property
@@ -212,7 +213,7 @@ class Worker:
         return Step("fsync of a folder", self.state, lambda: self.fsync(COLLECTION), True)
 
     def publish(self) -> Step | None:
-        if self.rng.random() < 0.3:
+        if self.publishes_beside and self.rng.random() < 0.3:
             self.begin_beside()
             return None
         return self.publish_now()

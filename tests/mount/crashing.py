@@ -67,10 +67,11 @@ class Victims:
         self.kills = 0
         self.killed_at: dict[str, int] = {}
 
-    def begin(self) -> None:
+    def begin(self, *, publishes_beside: bool = True) -> None:
         """The first life, which nothing disturbs: it says what the archive holds."""
         with self.mount as mount:
             self.worker = Worker(mount, beginning(mount), self.rng)
+            self.worker.publishes_beside = publishes_beside
             self.worker.make_folders()
             self.worker.note_root()
 
@@ -154,6 +155,10 @@ class Victims:
             told = "\n--- or ---\n".join(state.shown().difference(shown) for state in possible)
             raise AssertionError(f"the mount shows what never was (expected here, shown there):\n{told}")
         worker.is_now(found[0])
+        if not worker.publishes_beside:
+            # What was published is cleared. (What is written beside a publication may be staged as it was.)
+            staged = mount.status()["staged"]
+            assert staged["put"] + staged["delete"] == len(shown.staged)
         worker.note_root()
         for sequence, (_, records) in sorted(worker.roots.items())[-3:]:
             assert root_of(mount, sequence) == {f"{key}.json": text for key, text in records.items()}

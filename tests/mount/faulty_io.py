@@ -18,7 +18,7 @@ class Call(NamedTuple):
     """One call that changed or synced a watched file.
 
     `operation`: `w`rite of `data` at `offset`, `t`runcate to `offset`, `c`reate, `u`nlink, `r`ename to the
-    path in `data`, `m`kdir, `b`egin and end of a `s`ync (of a file or a folder); `k` is a mark of the test.
+    path in `data`, `m`kdir, `b`egin and end of a `s`ync (of a file or a folder); `k` is a mark of the test (its text is `path`).
     """
 
     operation: str
@@ -48,7 +48,7 @@ def environment(library: Path, prefix: Path, **more: object) -> dict[str, str]:
 def mark(log: Path, text: str) -> None:
     """Put a mark of the test between the calls of the daemon."""
     data = text.encode()
-    head = _HEAD.pack(b"k", 0, 0, len(data), 0)
+    head = _HEAD.pack(b"k", 0, 0, 0, len(data))
     fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(fd, head + data)

@@ -6,19 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from mount import faulty_io
 from mount.crashing import Doom, Victims, random_doom
 from mount.deadlines import deadline
 from mstfs import fault_points
 
 LIVES = 10
 """Kills of one random test: with its seed that many follow each other on the same archive."""
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that kills a daemon at its n-th change of the overlay."""
-    return faulty_io.build(tmp_path_factory.mktemp("library"))
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +21,9 @@ def in_time() -> Iterator[None]:
         yield
 
 
-def test_killed_at_every_step_of_a_publication(tmp_path: Path, library: Path) -> None:
-    victims = Victims(tmp_path, library, random.Random(7))
-    victims.begin()
+def test_killed_at_every_step_of_a_publication(tmp_path: Path, faulty_library: Path) -> None:
+    victims = Victims(tmp_path, faulty_library, random.Random(7))
+    victims.begin(publishes_beside=False)
     for step in fault_points.STEPS:
         victims.life(Doom(step=step))
     victims.finish()
@@ -41,9 +34,9 @@ SEEDS = [pytest.param(seed, marks=pytest.mark.long if seed > 5 else []) for seed
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_killed_at_random(tmp_path: Path, library: Path, seed: int) -> None:
+def test_killed_at_random(tmp_path: Path, faulty_library: Path, seed: int) -> None:
     rng = random.Random(seed)
-    victims = Victims(tmp_path, library, rng)
+    victims = Victims(tmp_path, faulty_library, rng)
     victims.begin()
     for number in range(LIVES):
         doom = random_doom(rng)

@@ -8,7 +8,7 @@ Texts = dict[str, bytes]
 
 
 class Shown(NamedTuple):
-    """What a mount shows: files by path, `.mstfs/diff`, the paths of drafts, the newest root by path, its number."""
+    """What a mount shows: files by path, `.mstfs/diff`, paths of drafts, the newest root by path, its number."""
 
     files: Texts
     staged: list[str]
@@ -32,8 +32,8 @@ class Shown(NamedTuple):
 
 
 class State(NamedTuple):
-    """`records` by key, as edits and tree say together; `stored` files (drafts and scratch) by path; the records
-    of the newest root, and its number in the history.
+    """`records` by key, as edits and tree say together; `stored` files (drafts and scratch) by path; the
+    records of the newest root, and its number in the history.
     """
 
     records: Texts
@@ -67,7 +67,9 @@ class State(NamedTuple):
 
     def remove(self, path: str) -> "State":
         """After a name was removed, from every layer."""
-        records = without(self.records, path.removesuffix(".json")) if path.endswith(".json") else self.records
+        records = (
+            without(self.records, path.removesuffix(".json")) if path.endswith(".json") else self.records
+        )
         return self._replace(records=records, stored=without(self.stored, path))
 
     def revert(self) -> "State":

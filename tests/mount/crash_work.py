@@ -45,7 +45,9 @@ class Worker:
     `tell` hears of each step: `begin`, `end` or `durable`, and the number of the state that it leads to.
     """
 
-    def __init__(self, mount: Mount, state: State, rng: random.Random, *, scratch_bytes: int = 150_000) -> None:
+    def __init__(
+        self, mount: Mount, state: State, rng: random.Random, *, scratch_bytes: int = 150_000
+    ) -> None:
         self.mount = mount
         self.rng = rng
         self.scratch_bytes = scratch_bytes
@@ -221,7 +223,9 @@ class Worker:
     def publish_now(self) -> Step:
         if self.rng.random() < 0.5:
             return Step("sync", self.state.publish(), self.sync_root, True)
-        return Step("publish", self.state.publish(), lambda: ask(self.mount.path, {"command": "publish"}), True)
+        return Step(
+            "publish", self.state.publish(), lambda: ask(self.mount.path, {"command": "publish"}), True
+        )
 
     def revert(self) -> Step | None:
         if self.rng.random() < 0.5:

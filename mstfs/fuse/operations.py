@@ -305,8 +305,14 @@ class Operations(pyfuse3.Operations):
     @answered
     async def releasedir(self, fh: FileHandleT) -> None:
         listing = self.handles.pop(fh, None)
-        if isinstance(listing, Listing):
-            self.listings.close(listing)
+        if not isinstance(listing, Listing):
+            return
+        self.listings.close(listing)
+        if listing.path in self.view.incomplete:
+            # A part could not be read. The next reader asks again: it may have been trouble that passes.
+            self.view.incomplete.discard(listing.path)
+            self.view.stale.inodes.add(listing.inode.number)
+            await kernel_cache.tell(self.view.stale)
 
     @answered
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:

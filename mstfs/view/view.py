@@ -72,6 +72,7 @@ class View:
         self.folder_mode = (0o555 if workspace.read_only else 0o777) & ~umask
         # Of a file of size 0 nobody reads; where files are never opened, only a read can be refused.
         self.unreadable_size = 0
+        self.incomplete: set[bytes] = set()
         self.opened_ns = time.time_ns()
         self.switched()
 
@@ -193,7 +194,7 @@ class View:
                 if known.startswith(prefix) and b"/" not in known[len(prefix) :]
             )
         edits = self.workspace.edits
-        for name, key, cid in self.namespace.children(split_path(path), self._unreadable):
+        for name, key, cid in self.namespace.children(split_path(path), partial(self._unreadable, path)):
             if name in own:
                 continue
             if key is None or cid is None:
@@ -205,7 +206,8 @@ class View:
         for name in sorted(own):
             yield name, None
 
-    def _unreadable(self, error: MstfsError) -> None:
+    def _unreadable(self, folder: bytes, error: MstfsError) -> None:
+        self.incomplete.add(folder)
         log.warning("a part of the tree cannot be listed: %s", error)
 
     # --- what a file says ---------------------------------------------------------------------
@@ -258,7 +260,7 @@ class View:
         if not isinstance(self.namespace, KeyNamespace):
             return [], None
         prefix = self.names.prefix_of(split_path(folder))
-        page = self.workspace.staged.page(prefix, after or None, limit, self._unreadable)
+        page = self.workspace.staged.page(prefix, after or None, limit, partial(self._unreadable, folder))
         found = []
         for key, cid in page:
             inode = self.inodes.get(b"/".join(self.names.path_of(key)))

@@ -8,7 +8,7 @@ Texts = dict[str, bytes]
 
 
 class Shown(NamedTuple):
-    """What a mount shows: files by path, `.mstfs/diff`, paths of drafts, the newest root by path, its number."""
+    """What a mount shows: its files, `.mstfs/diff`, paths of drafts, the newest root by path, its number."""
 
     files: Texts
     staged: list[str]

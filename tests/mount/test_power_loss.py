@@ -109,7 +109,7 @@ def shown_without_mount(car: Path) -> Shown:
 
 
 def check(car: Path, states: list[State], durable: int, begun: int) -> None:
-    """The archive is in a state that is no older than the last durable one, no younger than what was begun."""
+    """The state of the archive is no older than the last durable one, and no younger than what was begun."""
     shown = shown_without_mount(car)
     possible = states[durable : begun + 1]
     if not any(state.shown() == shown for state in possible):

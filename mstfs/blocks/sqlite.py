@@ -272,7 +272,10 @@ class Database:
         # The kernel tells of a failed write once, and takes what it holds in memory for written from then on:
         # the next sync would succeed, and vouch for bytes that are not on the disk.
         if self._unsafe is not None:
-            raise type(self._unsafe)(f"{self._unsafe}; nothing can be until it is opened again")
+            raise type(self._unsafe)(
+                f"{self._unsafe}; nothing can be until it is closed (unmounted without publishing) and "
+                "opened again"
+            )
 
     def _check_in_place(self) -> None:
         # SQLite would go on in files that have lost their names, and what it is told would be lost with them.

@@ -477,5 +477,8 @@ class Operations(pyfuse3.Operations):
         inode = self.inode(fh & ~READER)
         if inode.buffer is not None:
             self.changed()
-        self.writer.release(inode, write=not fh & READER)
-        await kernel_cache.tell(self.view.stale)
+        try:
+            self.writer.release(inode, write=not fh & READER)
+        finally:
+            # Also where it could not be stored: then the kernel has what nobody keeps.
+            await kernel_cache.tell(self.view.stale)

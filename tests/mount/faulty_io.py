@@ -4,6 +4,7 @@ import os
 import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,3 +68,19 @@ def calls(log: Path) -> Iterator[Call]:
         at += path_length
         yield Call(operation[:1].decode(), inode, offset, path, text[at : at + length])
         at += length
+
+
+class Rules:
+    """Which calls of the daemon fail, from now on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def __call__(self, *lines: str) -> Iterator[None]:
+        """While the block lasts, calls fail: `OPERATION SUFFIX ERRNO`, see faulty_io.c."""
+        self.path.write_text("\n".join(lines))
+        try:
+            yield
+        finally:
+            self.path.unlink()

@@ -249,6 +249,25 @@ class Mount:
         self.start()
 
 
+def sync_root(mount: Mount) -> None:
+    """`sync MNT`."""
+    fd = os.open(mount.path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_fsynced(path: Path, text: bytes) -> None:
+    """Write a file and fsync it. OSError of whichever call fails."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        os.write(fd, text)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def write_record(path: Path, number: int = 1, **fields: object) -> bytes:
     """Write a small record whose `$type` is its collection, and return its text."""
     text = note_text(path.parent.name, number, fields)

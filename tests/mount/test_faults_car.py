@@ -1,16 +1,16 @@
-"""Disks that fail, files that change, clocks that go back: an error, a message, and no lost byte."""
+"""A CAR that cannot be read, or changes while it is mounted: an error for what is lost, no wrong bytes."""
 
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from mount import faulty_io
 from mount.crashing import verify
 from mount.deadlines import deadline
+from mount.faulty_io import Rules
 from mount.mounting import (
     Mount,
     files_below,
@@ -18,6 +18,7 @@ from mount.mounting import (
     mstfs,
     records_of,
     refused,
+    sync_root,
     write_record,
 )
 from mstfs.repo.sample import make_sample
@@ -31,54 +32,6 @@ def in_time() -> Iterator[None]:
     """Nothing may hang."""
     with deadline(90):
         yield
-
-
-class Rules:
-    """Which calls of the daemon fail, from now on; see faulty_io.c."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @contextmanager
-    def __call__(self, *lines: str) -> Iterator[None]:
-        """While the block lasts, calls fail: `OPERATION SUFFIX ERRNO`."""
-        self.path.write_text("\n".join(lines))
-        try:
-            yield
-        finally:
-            self.path.unlink()
-
-
-@pytest.fixture
-def rules(tmp_path: Path) -> Rules:
-    """No call fails yet."""
-    return Rules(tmp_path / "rules")
-
-
-@pytest.fixture
-def faulty(car: Path, faulty_library: Path, rules: Rules) -> Mount:
-    """A mount whose calls can be made to fail."""
-    environment = faulty_io.environment(faulty_library, car, rules=rules.path)
-    return Mount(car, "--no-publish-on-unmount", environment=environment)
-
-
-def sync_root(mount: Mount) -> None:
-    """`sync MNT`."""
-    fd = os.open(mount.path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def fsynced(path: Path, text: bytes) -> None:
-    """Write a file and fsync it. OSError of whichever call fails."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    try:
-        os.write(fd, text)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def readable(mount: Mount, expected: dict[str, bytes]) -> list[str]:

@@ -233,8 +233,12 @@ def test_an_overlay_elsewhere(car: Path, tmp_path: Path) -> None:
 def test_a_folder_that_takes_no_files(car: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: path != car.parent and real(path, mode))
-    sync, synced = os.fsync, set()
-    monkeypatch.setattr(os, "fsync", lambda fd: (synced.add(os.readlink(f"/proc/self/fd/{fd}")), sync(fd)))
+    synced = set()
+
+    def note_sync(descriptor: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    monkeypatch.setattr(os, "fsync", note_sync)
     with Archive.open(car, mode="write") as archive:
         archive["a.b.c/new"] = NEW
         place = archive.overlay_path

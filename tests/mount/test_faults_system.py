@@ -83,12 +83,12 @@ def test_revs_grow_though_the_clock_goes_back(car: Path, tmp_path: Path) -> None
         verify(mount.path)
 
 
-@pytest.mark.parametrize("seed", [1, 2, pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_sigterm_during_a_publication(car: Path, seed: int) -> None:
     rng = random.Random(seed)
     with Mount(car) as mount:
         (mount / "org.example.burst").mkdir()
-        for round_ in range(4):
+        for round_ in range(3):
             for number in range(60):
                 write_record(mount / f"org.example.burst/{number}.json", 1000 * round_ + number)
             expected = mount.staged()

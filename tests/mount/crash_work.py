@@ -56,6 +56,7 @@ class Worker:
         self.roots: dict[int, tuple[str, Texts]] = {}
         self.beside: Thread | None = None
         self.publishing: list[Texts] = []
+        self.publishes = True
         self.publishes_beside = True
         self.tell: Callable[[str, int], None] = lambda word, number: None
 
@@ -118,7 +119,8 @@ class Worker:
             self.scratch_fsynced, self.unlink, self.rename, self.rename, self.sync_folder,
         ]  # fmt: skip
         if self.beside is None:
-            kinds += [self.publish, self.publish, self.revert, self.checkout]
+            kinds += [self.revert, self.checkout]
+            kinds += [self.publish, self.publish] if self.publishes else []
         step = self.rng.choice(kinds)()
         if step is not None:
             self.take(step)

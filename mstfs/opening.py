@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mstfs.blocks.car import CarFile
+from mstfs.blocks.car_writer import sync_folder
 from mstfs.blocks.interface import BlockReader, BlockStore
 from mstfs.blocks.overlay import OverlayBlocks
 from mstfs.blocks.sqlite import Database
@@ -101,8 +102,16 @@ def open_overlay(car: CarFile, given: Path | None, mode: Mode, reading: Reading)
         if why_read_only(head, _open_tree(head, car)) is not None:
             return None
         if given is None:
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_folder(place.parent)
     return _checked(car, Database.open(place, schema=SCHEMA))
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, with names that last: what is synced in it must be found again."""
+    missing = [above for above in (folder, *folder.parents) if not above.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for made in missing:
+        sync_folder(made.parent)
 
 
 def _first_head(car: CarFile, blocks: BlockReader, reading: Reading) -> Head:

@@ -233,10 +233,18 @@ def test_an_overlay_elsewhere(car: Path, tmp_path: Path) -> None:
 def test_a_folder_that_takes_no_files(car: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: path != car.parent and real(path, mode))
+    synced = set()
+
+    def note_sync(descriptor: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    monkeypatch.setattr(os, "fsync", note_sync)
     with Archive.open(car, mode="write") as archive:
         archive["a.b.c/new"] = NEW
         place = archive.overlay_path
     assert place is not None
+    new_folders = (place.parent, place.parent.parent)
+    assert {str(folder.parent) for folder in new_folders} <= synced, "the names of new folders must last"
     assert place.is_relative_to(os.environ["XDG_STATE_HOME"])
     assert place.parent.stat().st_mode & 0o777 == 0o700
     monkeypatch.undo()

@@ -279,3 +279,28 @@ def test_any_bytes_behind_a_header(tmp_path_factory: pytest.TempPathFactory, tai
                 car.get(found.cid)
             except MstfsError:
                 continue
+
+
+def test_a_file_overwritten_while_it_is_open(tmp_path: Path) -> None:
+    path = write(tmp_path, car_v1(BLOCKS))
+    whole = path.read_bytes()
+    first, data = BLOCKS[0]
+    with CarFile.open(path) as car:
+        assert car.get(first) == data
+        at = whole.index(data)
+        path.write_bytes(whole[:at] + bytes(len(data)) + whole[at + len(data) :])
+        for _ in range(2):
+            with pytest.raises(CorruptBlock, match="was changed after it was opened"):
+                car.get(first)
+        assert car.get(BLOCKS[1][0]) == BLOCKS[1][1]
+        path.write_bytes(whole)
+        assert car.get(first) == data
+
+
+def test_reads_that_give_less_than_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, car_v2(car_v1(BLOCKS)))
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, length, offset: real(fd, (length + 1) // 2, offset))
+    with CarFile.open(path) as car:
+        assert [car.get(cid) for cid, _ in BLOCKS] == [data for _, data in BLOCKS]
+        assert car.torn is None

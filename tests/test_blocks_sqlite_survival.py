@@ -13,7 +13,7 @@ import pytest
 from contracts.block_store import (
     TEXT,
 )
-from overlays import SCHEMA, line_of, note, notes, start_child
+from overlays import SCHEMA, line_of, note, notes, start_child, undone
 
 from mstfs.blocks import sqlite
 from mstfs.blocks.memory import MemoryBlocks
@@ -63,7 +63,10 @@ for number in range(100_000):
     for number in range(333):
         assert line_of(child) == str(number)
     child.send_signal(signal.SIGKILL)
-    rest, _ = child.communicate()
+    assert child.stdout is not None
+    # `communicate` would pass over the lines that the last readline left in its buffer.
+    rest = child.stdout.read()
+    child.communicate()
     last = int(rest.split("\n")[-2]) if "\n" in rest else 332
     with Database.open(path) as database:
         blocks = SqliteBlocks(database)
@@ -166,8 +169,35 @@ def test_a_failed_sync_is_told(
     with pytest.raises(kind), database.transaction(), database.transaction(durable=True):
         note(database, "b")
     monkeypatch.undo()
+    # The kernel would say yes from now on, whatever became of what it could not write.
     note(database, "c")
-    database.sync()
+    for durably in (database.sync, lambda: undone(database, "d", durable=True)):
+        with pytest.raises(kind, match="and opened again"):
+            durably()
+    path = database.path
+    database.close()
+    with Database.open(path) as again:
+        assert notes(again) == ["a", "b", "c"]
+        again.sync()
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_an_overlay_that_lost_its_place_takes_nothing_more(database: Database, suffix: str) -> None:
+    note(database, "a")
+    file = Path(f"{database.path}{suffix}")
+    away = file.with_name("away")
+    file.rename(away)
+    for write in (database.sync, lambda: undone(database, "b"), lambda: undone(database, "b", durable=True)):
+        with pytest.raises(OverlayError, match="moved, replaced or deleted"):
+            write()
+    file.write_bytes(b"another file")
+    with pytest.raises(OverlayError, match="moved, replaced or deleted"):
+        database.sync()
+    assert notes(database) == ["a"]
+    away.rename(file)
+    with database.transaction(durable=True):
+        note(database, "b")
+    assert notes(database) == ["a", "b"]
 
 
 def test_the_log_stays_small(database: Database) -> None:

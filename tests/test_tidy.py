@@ -31,7 +31,7 @@ FILE_LINES = 500
 FUNCTION_LINES = 100
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "limits"),
+    ("errors", "limits", "fault_points"),
     ("codec",),
     ("logs",),
     ("blocks",),

@@ -4,7 +4,8 @@ Where the blocks are is told by an index beside the file (`car_index`), made by 
 file is first opened, or by the index that a CARv2 carries, which is believed only as far as each
 section confirms it. Bytes are read with `pread`: a file that is cut under us gives an error.
 
-Each block is hashed once in a process; a bit for each row of the index remembers it.
+Each block is hashed once in a process; a bit for each row of the index remembers it. A file that is changed
+while it is open is hashed at every read: what was checked before says nothing about it.
 """
 
 import os
@@ -17,7 +18,7 @@ from blake3 import blake3
 
 from mstfs.blocks import car_index
 from mstfs.blocks.car_embedded import EmbeddedIndex
-from mstfs.blocks.car_format import Frame, read_at, read_frame
+from mstfs.blocks.car_format import Frame, read_all, read_at, read_frame
 from mstfs.blocks.car_index import CarIndex, Hit, Stamp, Summary
 from mstfs.blocks.car_scan import Problem, Scan, Section
 from mstfs.codec import cid as cids
@@ -112,7 +113,7 @@ class CarFile:
                 data = self._pread(cid, length, offset)
                 if len(data) == length:
                     bit = 1 << (row & 7)
-                    if self._sound[row >> 3] & bit and self.verify == "once":
+                    if self._sound[row >> 3] & bit and self.verify == "once" and not self._is_changed():
                         return data
                     if cids.matches(cid, data):
                         self._sound[row >> 3] |= bit
@@ -157,17 +158,21 @@ class CarFile:
         if hit is None:
             raise MissingBlock(cid)
         row, offset, length = hit
-        if row not in self._copies:
-            # A flood of false copies is read once; afterwards it is known which one is sound, if any.
+        changed = self._is_changed()
+        if not changed and row in self._copies:
+            copy = self._copies[row]
+        else:
             assert isinstance(self._index, CarIndex)
             copies = self._index.find_all(cid)
-            self._copies[row] = next(
-                (copy for copy in copies if self._read_sound(cid, copy) is not None), None
-            )
-        copy = self._copies[row]
+            copy = next((copy for copy in copies if self._read_sound(cid, copy) is not None), None)
+            if not changed:
+                # A flood of false copies is read once; afterwards it is known which one is sound, if any.
+                self._copies[row] = copy
         data = None if copy is None else self._read_sound(cid, copy)
         if data is None:
-            raise CorruptBlock(cid, f"the {length} bytes at offset {offset} of {self.path} do not match it")
+            why = "; the file was changed after it was opened" if changed else ""
+            reason = f"the {length} bytes at offset {offset} of {self.path} do not match it{why}"
+            raise CorruptBlock(cid, reason)
         return data
 
     def _read_sound(self, cid: bytes, hit: Hit) -> bytes | None:
@@ -177,9 +182,14 @@ class CarFile:
         data = self._pread(cid, length, offset)
         return data if cids.matches(cid, data) else None
 
+    def _is_changed(self) -> bool:
+        # Asked after a read: who writes to a file changes its time first, so what was read before is old.
+        found = os.fstat(self._fd)
+        return found.st_mtime_ns != self._stamp.mtime_ns or found.st_size != self._stamp.size
+
     def _pread(self, cid: bytes, length: int, offset: int) -> bytes:
         try:
-            return os.pread(self._fd, length, offset)
+            return read_all(self._fd, length, offset)
         except OverflowError:  # a damaged index may name offsets that no file has
             return b""
         except OSError as error:

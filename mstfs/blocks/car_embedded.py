@@ -14,7 +14,7 @@ import os
 from bisect import bisect_left
 from typing import NamedTuple
 
-from mstfs.blocks.car_format import Frame, read_at
+from mstfs.blocks.car_format import Frame, read_all, read_at
 from mstfs.blocks.car_index import Hit
 from mstfs.blocks.car_scan import section_at
 from mstfs.codec import cid as cids
@@ -76,11 +76,11 @@ class EmbeddedIndex:
 
     def _find_in(self, table: Table, multihash: bytes, digest: bytes) -> Hit | None:
         def digest_of(row: int) -> bytes:
-            return os.pread(self._fd, table.width - 8, table.base + row * table.width)
+            return read_all(self._fd, table.width - 8, table.base + row * table.width)
 
         first = bisect_left(range(table.rows), digest, key=digest_of)
         for row in range(first, min(first + _EQUAL_MAX, table.rows)):
-            entry = os.pread(self._fd, table.width, table.base + row * table.width)
+            entry = read_all(self._fd, table.width, table.base + row * table.width)
             if entry[:-8] != digest:
                 break
             offset = self._frame.payload + int.from_bytes(entry[-8:], "little")

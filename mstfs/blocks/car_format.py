@@ -53,10 +53,22 @@ def read_frame(fd: int, size: int) -> Frame:
     return Frame(1, roots, header, first, size, 0, 0, None)
 
 
+def read_all(fd: int, length: int, offset: int) -> bytes:
+    """Up to `length` bytes; fewer only at the end of the file. What `os.pread` raises."""
+    data = os.pread(fd, length, offset)
+    while len(data) < length:
+        # Not every file system gives all that is asked for in one go.
+        more = os.pread(fd, length - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
 def read_at(fd: int, length: int, offset: int) -> bytes:
     """Up to `length` bytes; fewer only at the end of the file. CarError if it cannot be read."""
     try:
-        return os.pread(fd, length, offset)
+        return read_all(fd, length, offset)
     except OverflowError:  # an offset of 2**63 or more, which no file has
         return b""
     except OSError as error:

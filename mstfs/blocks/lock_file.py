@@ -8,6 +8,7 @@ import fcntl
 import os
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from mstfs.errors import OverlayBusy, OverlayError
@@ -46,6 +47,8 @@ class LockFile:
                 if not stat.S_ISREG(found.st_mode):
                     raise OverlayError(f"{path}: not a regular file")
                 self._lock()
+                if self.created:
+                    self._clear_leftovers()
             except BaseException:
                 os.close(self.descriptor)
                 raise
@@ -85,6 +88,19 @@ class LockFile:
             if self._identity in _open_files:
                 _open_files.discard(self._identity)
                 os.close(self.descriptor)
+
+    def _clear_leftovers(self) -> None:
+        # What stands beside a new file belongs to one that is gone. Whoever still has that one open shares
+        # its memory through the index; the log may hold what was never copied.
+        log = f"{self.path}-wal"
+        if os.path.lexists(log) and os.path.getsize(log):
+            os.unlink(self.path)
+            raise OverlayError(
+                f"{log} is the log of an overlay that is gone: put the overlay back, or move its log away"
+            )
+        for suffix in SIDE_FILES:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self.path}{suffix}")
 
     def _refuse_second_descriptor(self) -> None:
         try:

@@ -42,6 +42,7 @@ WAL_BYTES_KEPT = 16 << 20
 BUSY_SECONDS = 5.0
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_SYNC_FAILED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
 Row = tuple[Any, ...]
 
@@ -67,6 +68,8 @@ class Database:
         self._sync_after = False
         self._undo: list[Callable[[], object]] = []
         self._claimed: set[str] = set()
+        self._log: int | None = None
+        self._unsafe: MstfsError | None = None
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False, schema: Sequence[str] = ()) -> Self:
@@ -78,6 +81,7 @@ class Database:
         path = Path(path).absolute()
         lock_file = None if read_only else LockFile(path)
         connection = None
+        database = None
         try:
             if lock_file is None:
                 check_regular(path)
@@ -89,10 +93,16 @@ class Database:
             database = cls(path, connection, lock_file)
             database._prepare(schema)
             if lock_file is not None:
+                # Kept open, it is told of every write of the log that failed, also where SQLite tells nobody.
+                # SQLite has no locks on the log, so that closing this descriptor drops none.
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                database._log = os.open(f"{path}-wal", flags)
                 lock_file.confirm()
         except BaseException as error:
             if connection is not None:
                 connection.close()
+            if database is not None:
+                database._close_log()
             if lock_file is not None:
                 lock_file.close()
             if isinstance(error, sqlite3.Error):
@@ -145,8 +155,14 @@ class Database:
                 if not self.read_only:
                     self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             self._connection.close()
+            self._close_log()
             if self._lock_file is not None:
                 self._lock_file.close()
+
+    def _close_log(self) -> None:
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None
 
     def __enter__(self) -> Self:
         return self
@@ -239,24 +255,45 @@ class Database:
 
         Does not wait for, and does not hold up, transactions of other threads.
         """
-        if self._lock_file is None:
+        if self._log is None:
             return
+        self._check_safe()
+        self._check_in_place()
         try:
             # The log alone is enough: what it no longer holds was copied into the database, and
-            # SQLite syncs both whenever it copies. SQLite has no locks on the log, so that closing
-            # this descriptor drops none.
-            try:
-                descriptor = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except FileNotFoundError:
-                os.fdatasync(self._lock_file.descriptor)
-                return
-            try:
-                os.fdatasync(descriptor)
-            finally:
-                os.close(descriptor)
+            # SQLite syncs both whenever it copies.
+            os.fdatasync(self._log)
         except OSError as error:
             kind = StorageFull if error.errno in _FULL else OverlayError
-            raise kind(f"{self.path}: cannot be made durable: {error.strerror}") from error
+            self._unsafe = kind(f"{self.path}: cannot be made durable: {error.strerror}")
+            raise self._unsafe from error
+
+    def _check_safe(self) -> None:
+        # The kernel tells of a failed write once, and takes what it holds in memory for written from then on:
+        # the next sync would succeed, and vouch for bytes that are not on the disk.
+        if self._unsafe is not None:
+            raise type(self._unsafe)(
+                f"{self._unsafe}; nothing can be until it is closed (unmounted without publishing) and "
+                "opened again"
+            )
+
+    def _check_in_place(self) -> None:
+        # SQLite would go on in files that have lost their names, and what it is told would be lost with them.
+        assert self._lock_file is not None
+        for suffix, descriptor in (("", self._lock_file.descriptor), ("-wal", self._log)):
+            if descriptor is None:
+                continue
+            try:
+                found = os.lstat(f"{self.path}{suffix}")
+            except OSError:
+                in_place = False
+            else:
+                in_place = os.path.samestat(found, os.fstat(descriptor))
+            if not in_place:
+                raise OverlayError(
+                    f"{self.path}{suffix}: was moved, replaced or deleted while it is in use: nothing more "
+                    "can be kept until it is back at its place"
+                )
 
     def claim(self, table: str) -> None:
         """Refused if somebody in this process keeps `table` in mind already, and would miss changes."""
@@ -272,6 +309,9 @@ class Database:
             self._run(f"SAVEPOINT level{self._depth}")
             self._sync_after |= durable and not self._durable
         else:
+            self._check_in_place()
+            if durable:
+                self._check_safe()
             # SQLite does not change this inside a transaction.
             if durable:
                 self._run("PRAGMA synchronous=FULL")
@@ -332,7 +372,10 @@ class Database:
         try:
             self._connection.execute(sql)
         except sqlite3.Error as error:
-            raise _failure(self.path, error) from error
+            failure = _failure(self.path, error)
+            if getattr(error, "sqlite_errorcode", None) in _SYNC_FAILED:
+                self._unsafe = failure
+            raise failure from error
 
     def _lost(self) -> OverlayError:
         return OverlayError(f"{self.path}: the transaction was undone by the error before this one")

@@ -14,6 +14,7 @@ import trio
 
 from mstfs.codec import cid as cids
 from mstfs.errors import MstfsError, Refused
+from mstfs.fault_points import reached
 from mstfs.fuse import kernel_cache
 from mstfs.publish.plan import checkout, make_plan, record_plan
 from mstfs.repo.commit import Signer
@@ -74,11 +75,13 @@ class Commands:
             self.last_error = None
         # Not under our lock: an fsync of the root folder holds the kernel's lock of it and may wait for ours.
         await kernel_cache.tell(self.view.stale)
+        reached("publish-told")
         return answer
 
     async def _publish(self, message: str) -> dict[str, Any]:
         workspace = self.workspace
         previous = workspace.head
+        reached("publish-asked")
         batch = workspace.edits.batch()
         # From here on what is edited stays staged, whatever it looks like beside the old head.
         workspace.planning = True
@@ -93,6 +96,7 @@ class Commands:
         changes.pin_verbatim(self.view, (edit.key for edit in batch[0]))
         event, keys = record_plan(workspace, plan, message=message)
         changes.published(self.view, keys)
+        reached("publish-shown")
         if event is not None:
             log.info("published %s as event %d", cids.to_text(workspace.head.root), event.sequence)
         return {

@@ -282,8 +282,16 @@ class Operations(pyfuse3.Operations):
     @answered
     async def releasedir(self, fh: FileHandleT) -> None:
         listing = self.handles.pop(fh, None)
-        if isinstance(listing, Listing):
-            self.listings.close(listing)
+        if not isinstance(listing, Listing):
+            return
+        self.listings.close(listing)
+        if listing.path in self.view.incomplete:
+            # A part could not be read. The next reader asks again: it may have been trouble that passes.
+            self.view.incomplete.discard(listing.path)
+            self.view.pages.forget_incomplete(listing.path)
+            self.listings.withdraw()
+            self.view.stale.inodes.add(listing.inode.number)
+            await kernel_cache.tell(self.view.stale)
 
     @answered
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
@@ -448,5 +456,8 @@ class Operations(pyfuse3.Operations):
         inode = self.inode(fh & ~READER)
         if inode.buffer is not None:
             self.changed()
-        self.writer.release(inode, write=not fh & READER)
-        await kernel_cache.tell(self.view.stale)
+        try:
+            self.writer.release(inode, write=not fh & READER)
+        finally:
+            # Also where it could not be stored: then the kernel has what nobody keeps.
+            await kernel_cache.tell(self.view.stale)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mstfs.codec import cid as cids
 from mstfs.errors import FormatError, PublishError, Refused
+from mstfs.fault_points import reached
 from mstfs.repo import commit as commits
 from mstfs.repo import tid
 from mstfs.repo.commit import Signer
@@ -69,6 +70,7 @@ def make_plan(
             raise PublishError(f"no commit can be made to follow {name}: {error}") from error
         blocks[cid] = block
         head = Head(cid, applied.root, commits.decode(block))
+    reached("publish-planned")
     return Plan(base, head, blocks, upto, (created, updated, deleted))
 
 
@@ -85,8 +87,10 @@ def record_plan(
         raise PublishError("another root was checked out while this one was made: publish again")
     event: Event | None = None
     with workspace.transaction(durable=True):
+        reached("publish-begun")
         if plan.head is not None:
             workspace.blocks.put_many(plan.blocks.items())
+            reached("publish-blocks")
             event = workspace.history.append(
                 "publish",
                 plan.head.root,
@@ -96,7 +100,10 @@ def record_plan(
                 counts=plan.counts,
                 message=message,
             )
+            reached("publish-event")
         workspace.edits.clear(plan.upto)
+        reached("publish-cleared")
+    reached("publish-committed")
     if event is None:
         # A transaction that wrote nothing syncs nothing; drafts and scratch must be safe all the same.
         workspace.sync()

@@ -172,7 +172,7 @@ class FolderPages:
 
     def _missing(self, error: MstfsError) -> None:
         self.whole = False
-        self.view.unlisted(error)
+        self.view.unlisted(self.path, error)
 
     def extend(self, handout: Handout) -> None:
         """Add the next page, or some that are stored. Raises MstfsError where it cannot be had."""
@@ -319,6 +319,12 @@ class Pages:
             if not any(any(page.handed) for page in old.pages) and self.handout is not None:
                 self.handout.drop_folder(old.number)
                 del self.by_number[old.number]
+
+    def forget_incomplete(self, path: bytes) -> None:
+        """A part of a folder could not be read: the next reader begins anew."""
+        pages = self.by_path.get(path)
+        if pages is not None and not pages.whole:
+            del self.by_path[path]
 
     def drifted(self, keys: Iterable[bytes]) -> None:
         """What these keys say was published anew, or is gone."""

@@ -75,6 +75,7 @@ class View:
         self.folder_mode = (0o555 if workspace.read_only else 0o777) & ~umask
         # Of a file of size 0 nobody reads; where files are never opened, only a read can be refused.
         self.unreadable_size = 0
+        self.incomplete: set[bytes] = set()
         self.opened_ns = time.time_ns()
         self.switched()
 
@@ -196,7 +197,7 @@ class View:
                 if known.startswith(prefix) and b"/" not in known[len(prefix) :]
             )
         edits = self.workspace.edits
-        for name, key, cid in self.namespace.children(split_path(path), self.unlisted):
+        for name, key, cid in self.namespace.children(split_path(path), partial(self.unlisted, path)):
             if name in own:
                 continue
             if key is None or cid is None:
@@ -208,9 +209,10 @@ class View:
         for name in sorted(own):
             yield name, None
 
-    def unlisted(self, error: MstfsError) -> None:
+    def unlisted(self, folder: bytes, error: MstfsError) -> None:
         """A part of a folder cannot be read, and is left out of its listing."""
-        log.warning("a part of the tree cannot be listed: %s", error, extra=about(error=error))
+        self.incomplete.add(folder)
+        log.warning("a part of the tree cannot be listed: %s", error, extra=about(path=folder, error=error))
 
     # --- what a file says ---------------------------------------------------------------------
 
@@ -263,7 +265,7 @@ class View:
         if not isinstance(self.namespace, KeyNamespace):
             return [], None
         prefix = self.names.prefix_of(split_path(folder))
-        page = self.workspace.staged.page(prefix, after or None, limit, self.unlisted)
+        page = self.workspace.staged.page(prefix, after or None, limit, partial(self.unlisted, folder))
         found = []
         for key, cid in page:
             path = b"/".join(self.names.path_of(key))
@@ -326,12 +328,14 @@ class View:
         node = self.node(inode)
         if isinstance(node, Leaf) and self._is_plain(inode, node):
             # Nearly every file, and a listing asks for all of them.
+            lasting = True
             try:
                 size = self.values.size(node.key, node.cid)
             except MstfsError:
-                size = self.unreadable_size
+                # Not kept: by the next look it may be readable, and this size would cut it off.
+                size, lasting = self.unreadable_size, False
             return Attributes(
-                inode.number, "file", self.file_mode, size, self._mtime(node, NO_ATTRIBUTES), True
+                inode.number, "file", self.file_mode, size, self._mtime(node, NO_ATTRIBUTES), lasting
             )
         if inode.reply is not None:
             return Attributes(inode.number, "file", 0o600, len(inode.reply), self.opened_ns, False)
@@ -339,11 +343,11 @@ class View:
             return Attributes(inode.number, "file", self.file_mode, 0, self.rev_ns, False)
         if isinstance(node, Folder):
             return self._folder_attributes(inode, node)
-        size = self._size(inode, node)
+        known = self._size(inode, node)
+        size, lasting = (known, True) if known is not None else (self.unreadable_size, False)
         mtime_ns = inode.mtime_ns
         mode = self.file_mode
         kind = "file"
-        lasting = True
         if isinstance(node, Leaf):
             told = self._told(node.key, node.cid)
             mtime_ns = self._mtime(node, told) if mtime_ns is None else mtime_ns
@@ -360,7 +364,7 @@ class View:
             if inode.mode is not None and inode.path is not None and self.key_of(inode.path) is None:
                 mode = inode.mode
         elif isinstance(node, Control):
-            mode, lasting = 0o400, node.fixed
+            mode, lasting = 0o400, lasting and node.fixed
             # A new time at every look makes the kernel read again what it may have cached of the last one.
             mtime_ns = None if node.fixed else time.time_ns()
         elif isinstance(node, Command):
@@ -400,7 +404,8 @@ class View:
             return Attributes(inode.number, "folder", mode, 0, mtime_ns, path == CONTROL)
         return Attributes(inode.number, "folder", mode, 0, mtime_ns, True)
 
-    def _size(self, inode: Inode, node: Node | None) -> int:
+    def _size(self, inode: Inode, node: Node | None) -> int | None:
+        """The size in bytes; None where it cannot be read."""
         if inode.buffer is not None:
             return inode.buffer.size
         if inode.pinned is not None:
@@ -414,7 +419,7 @@ class View:
                 return self.values.size(node.key, node.cid)
             return len(self.contents(node))
         except MstfsError:
-            return self.unreadable_size
+            return None
 
     def _told(self, key: bytes, cid: bytes) -> ValueAttributes:
         try:

@@ -362,6 +362,15 @@ class Writer:
             return
         if isinstance(inode.node, Command):
             return
+        if self.view.pending.get(inode.path) is inode and buffer is not None and buffer.dirty:
+            # It could not be stored, and its last user was told: there is no such file.
+            del self.view.pending[inode.path]
+            folder, _, name = inode.path.rpartition(b"/")
+            parent = self.view.inodes.get(folder)
+            if parent is not None:
+                self.view.stale.entries.add((parent.number, name))
+            self.view.inodes.detach(inode)
+            return
         pinned, inode.pinned = inode.pinned, None
         diverged, inode.diverged = inode.diverged, False
         if (

@@ -23,6 +23,9 @@ PATIENCE = 30.0
 
 Result = subprocess.CompletedProcess[str]
 
+living: set["subprocess.Popen[bytes]"] = set()
+"""The daemons of mounts that were not left yet, dead or alive."""
+
 
 def wait_for(happened: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
     """Poll until `happened()` is true, and return what it gave; fails after `seconds`."""
@@ -107,7 +110,7 @@ class Mount:
 
     `source` is mounted on a new folder beside it (or on `point`); `options` go to the command. On leaving,
     the mount is ended if it still goes on; then its exit code must be `leaves_with`, its log must hold no
-    traceback, and the CAR must be what it was.
+    traceback, and the CAR must be what it was. `environment` is what the daemon gets besides the usual.
     """
 
     def __init__(
@@ -117,12 +120,14 @@ class Mount:
         point: Path | None = None,
         folder: Path | None = None,
         leaves_with: int = 0,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.source = source
         self.folder = folder or source.parent
         self.path = point or self.folder / "mnt"
         self.options = options
         self.leaves_with = leaves_with
+        self.environment = dict(environment or {})
         self.log_path = self.folder / f"{self.path.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -141,9 +146,10 @@ class Mount:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment_of(self.folder),
+                env={**environment_of(self.folder), **self.environment},
                 cwd=self.folder,
             )
+        living.add(self.process)
         wait_for(self._answers, f"a mount on {self.path}")
 
     def _answers(self) -> bool:
@@ -166,6 +172,7 @@ class Mount:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
+            living.discard(self.process)
             while is_mounted(self.path):
                 run("fusermount3", "-u", "-z", self.path)
 
@@ -240,6 +247,25 @@ class Mount:
         """Unmount and mount again with the same options."""
         self.unmount()
         self.start()
+
+
+def sync_root(mount: Mount) -> None:
+    """`sync MNT`."""
+    fd = os.open(mount.path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_fsynced(path: Path, text: bytes) -> None:
+    """Write a file and fsync it. OSError of whichever call fails."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        os.write(fd, text)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def write_record(path: Path, number: int = 1, **fields: object) -> bytes:

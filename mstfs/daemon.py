@@ -18,7 +18,7 @@ import signal
 import socket
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -203,7 +203,9 @@ def serve(settings: Settings, ready: Ready) -> None:
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
         try:
-            trio.run(_run, settings, operations, commands, lambda: ready(_warnings(archive)))
+            announce = partial(_announce, settings, lambda: ready(_warnings(archive)))
+            instruments = [operations.pauses] if operations.pauses is not None else []
+            trio.run(_run, settings, operations, commands, announce, instruments=instruments)
         finally:
             notify("STOPPING=1")
             pyfuse3.close(unmount=True)
@@ -227,7 +229,9 @@ def _settle(operations: Any) -> None:
                 log.error("open, and could not be kept: %s", error, extra=about(path=inode.path, error=error))
 
 
-async def _run(settings: Settings, operations: Any, commands: Any, announce: Callable[[], None]) -> None:
+async def _run(
+    settings: Settings, operations: Any, commands: Any, announce: Callable[[], Awaitable[None]]
+) -> None:
     import pyfuse3
     import trio
 
@@ -267,7 +271,7 @@ async def _run(settings: Settings, operations: Any, commands: Any, announce: Cal
         watchdog = os.environ.get("WATCHDOG_USEC", "")
         if watchdog.isdigit() and int(watchdog) > 0:
             nursery.start_soon(feed_watchdog, int(watchdog) / 2e6)
-        nursery.start_soon(_announce, settings, announce)
+        nursery.start_soon(announce)
         await pyfuse3.main()
         nursery.cancel_scope.cancel()
 
@@ -318,6 +322,7 @@ def _about(settings: Settings, archive: Archive, operations: Any, commands: Any)
         "cache": {"hits": cache.hits, "misses": cache.misses, "bytes": cache.held} if cache else None,
         "last_publish": _last_publish(archive),
         "last_publish_error": commands.last_error,
+        **({"pauses_ms": operations.pauses.longest} if operations.pauses is not None else {}),
     }
 
 

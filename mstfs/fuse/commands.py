@@ -7,7 +7,9 @@ answer is a JSON object with `ok`, and either the result or `error`. One command
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import trio
@@ -16,7 +18,7 @@ from mstfs.codec import cid as cids
 from mstfs.errors import MstfsError, Refused
 from mstfs.fault_points import reached
 from mstfs.fuse import kernel_cache
-from mstfs.publish.plan import checkout, make_plan, record_plan
+from mstfs.publish.plan import Plan, checkout, make_plan, record_plan
 from mstfs.repo.commit import Signer
 from mstfs.staging.status import status
 from mstfs.view import changes
@@ -24,6 +26,10 @@ from mstfs.view.revert import revert
 from mstfs.view.view import View
 
 log = logging.getLogger("mstfs")
+
+
+BLOCKS_AT_ONCE = 256
+"""Blocks that are stored while others wait."""
 
 
 def _nothing() -> None:
@@ -89,6 +95,8 @@ class Commands:
             plan = await trio.to_thread.run_sync(
                 partial(make_plan, workspace, batch, self.signer, clock_id=self.clock_id)
             )
+            if len(plan.blocks) > BLOCKS_AT_ONCE:
+                plan = await self._stored_ahead(plan)
         finally:
             workspace.planning = False
         # Atomic from here to `published`: no await, so that no request sees half of it.
@@ -110,6 +118,18 @@ class Commands:
             "deleted": plan.counts[2],
             "drafts": status(workspace)["drafts"],
         }
+
+    async def _stored_ahead(self, plan: Plan) -> Plan:
+        """Store the blocks of a large plan in parts, so that others are answered in between.
+
+        Until an event names their root they are blocks like any others, and nothing is lost with them.
+        """
+        blocks = iter(plan.blocks.items())
+        while part := list(islice(blocks, BLOCKS_AT_ONCE)):
+            self.workspace.blocks.put_many(part)
+            await trio.lowlevel.checkpoint()
+        await trio.to_thread.run_sync(self.workspace.sync)
+        return replace(plan, blocks={})
 
     async def hold(self, held: bool) -> dict[str, Any]:
         """Leave what is staged unpublished when the mount ends, whatever its settings say; or do not."""

@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import pyfuse3
+import trio
 from pyfuse3 import FileHandleT, FileInfo, FileNameT, FUSEError, InodeT
 
 from mstfs.errors import MstfsError
-from mstfs.fuse import kernel_cache
+from mstfs.fuse import kernel_cache, pauses
 from mstfs.fuse.attributes import EntryMaker
 from mstfs.fuse.commands import Commands
 from mstfs.fuse.errnos import errno_of
@@ -89,6 +90,7 @@ class Operations(pyfuse3.Operations):
         self.listings = Listings(view, self.fast, self.entries)
         self.errors = 0
         self.requests: Counter[str] = Counter()
+        self.pauses = pauses.wanted()
 
     def go_fast(self, fast: FastPath) -> None:
         """Let what `fast` can do be done without Python; call it between `pyfuse3.init` and `main`."""
@@ -300,7 +302,7 @@ class Operations(pyfuse3.Operations):
         listing = self.handles[fh]
         assert isinstance(listing, Listing)
         if listing.inode.number != ROOT:
-            self.view.workspace.sync()
+            await trio.to_thread.run_sync(self.view.workspace.sync)
             return
         result = await self.commands.publish()
         if result["drafts"]:
@@ -446,7 +448,9 @@ class Operations(pyfuse3.Operations):
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         if fh not in self.handles:
             self.changed()
-            self.writer.fsync(self.inode(fh & ~READER))
+            self.writer.settle(self.inode(fh & ~READER))
+            # A disk takes its time, and others need not wait for it.
+            await trio.to_thread.run_sync(self.view.workspace.sync)
             await kernel_cache.tell(self.view.stale)
 
     @answered

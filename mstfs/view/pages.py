@@ -213,6 +213,8 @@ class FolderPages:
 
     def holds(self, name: bytes) -> bool:
         """Whether the folder has this name at the root of which the pages are made."""
+        if self.complete and not self.count and self.whole:
+            return False
         known = self.held.get(name)
         if known is None:
             try:

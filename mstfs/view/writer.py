@@ -332,12 +332,14 @@ class Writer:
         if inode.invalid:
             raise refusal(errno.EINVAL)
 
+    def settle(self, inode: Inode) -> None:
+        """Make an edit or a draft of what was written, to be synced next."""
+        if inode.buffer is not None and not isinstance(inode.node, Command):
+            self.commit(inode, final=True)
+
     def fsync(self, inode: Inode) -> None:
         """Return once what was written is durable: as an edit, or as a draft."""
-        if isinstance(inode.node, Command):
-            return
-        if inode.buffer is not None:
-            self.commit(inode, final=True)
+        self.settle(inode)
         self.workspace.sync()
 
     def release(self, inode: Inode, *, write: bool = True) -> None:

@@ -176,6 +176,7 @@ def serve(settings: Settings, ready: Ready) -> None:
     from mstfs.fuse.commands import Commands
     from mstfs.fuse.fast_path import FastPath
     from mstfs.fuse.operations import Operations
+    from mstfs.fuse.waiting import Awake
 
     check_mountpoint(settings.mountpoint, nonempty="nonempty" in settings.options)
     signer = _signer(settings)
@@ -204,7 +205,11 @@ def serve(settings: Settings, ready: Ready) -> None:
         gc.set_threshold(100_000, 50, 100)
         try:
             announce = partial(_announce, settings, lambda: ready(_warnings(archive)))
-            instruments = [operations.pauses] if operations.pauses is not None else []
+            instruments: list[trio.abc.Instrument] = (
+                [Awake(operations.fast)] if operations.fast.active else []
+            )
+            if operations.pauses is not None:
+                instruments.append(operations.pauses)
             trio.run(_run, settings, operations, commands, announce, instruments=instruments)
         finally:
             notify("STOPPING=1")

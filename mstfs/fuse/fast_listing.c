@@ -1,4 +1,5 @@
-/* Answers READDIRPLUS of large folders from pages that Python made (mstfs/view/pages.py).
+/* Answers READDIRPLUS of large folders, and GETATTR of what is in them, from pages that Python made
+ * (mstfs/view/pages.py).
  *
  * A page holds the attributes of up to some hundred entries of a folder as columns, in memory that belongs to
  * Python. What is handed out is counted in the page, so that Python needs no object for a file of which nothing is
@@ -62,13 +63,15 @@ static size_t page_count = 0, page_room = 0;
 static size_t (*add_entry)(fuse_req_t, char *, size_t, const char *, const struct fuse_entry_param *, off_t);
 static int (*reply_buf)(fuse_req_t, const char *, size_t);
 static int (*reply_err)(fuse_req_t, int);
+static int (*reply_attr)(fuse_req_t, const struct stat *, double);
 
 int mstfs_listing_init(void *libfuse)
 {
     add_entry = dlsym(libfuse, "fuse_add_direntry_plus");
     reply_buf = dlsym(libfuse, "fuse_reply_buf");
     reply_err = dlsym(libfuse, "fuse_reply_err");
-    return add_entry && reply_buf && reply_err;
+    reply_attr = dlsym(libfuse, "fuse_reply_attr");
+    return add_entry && reply_buf && reply_err && reply_attr;
 }
 
 /* --- where each inode stands: a hash table with linear probing -------------------------------------- */
@@ -378,6 +381,45 @@ static void describe(struct fuse_entry_param *entry, const struct folder *folder
         found->st_mtim.tv_nsec += 1000000000;
     }
     found->st_atim = found->st_ctim = found->st_mtim;
+}
+
+/* The page of an inode of which all is said there, and its index in it; NULL if Python has to be asked. */
+static struct page *known(uint64_t inode, uint32_t *within)
+{
+    const uint32_t *slot = find(inode);
+
+    if (!slot)
+        return NULL;
+    struct page *page = &pages[(*slot - 1) / PAGE];
+    *within = (*slot - 1) % PAGE;
+    const struct folder *folder = folders[page->folder];
+    return folder->offered && page->handed[*within] && !is_exception(folder, page, *within) ? page : NULL;
+}
+
+int mstfs_listing_knows(uint64_t inode)
+{
+    uint32_t within;
+
+    pthread_mutex_lock(&lock);
+    int answer = known(inode, &within) != NULL;
+    pthread_mutex_unlock(&lock);
+    return answer;
+}
+
+void mstfs_listing_attributes(fuse_req_t req, uint64_t inode)
+{
+    struct fuse_entry_param entry;
+    uint32_t within;
+
+    pthread_mutex_lock(&lock);
+    const struct page *page = known(inode, &within);
+    if (page)
+        describe(&entry, folders[page->folder], page, within);
+    pthread_mutex_unlock(&lock);
+    if (page)
+        reply_attr(req, &entry.attr, FOREVER);
+    else
+        reply_err(req, EAGAIN);  /* Withdrawn just now, by another thread: there is none that does so. */
 }
 
 static size_t fill(fuse_req_t req, struct folder *folder, char *buffer, size_t size, uint64_t place)

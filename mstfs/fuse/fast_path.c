@@ -11,7 +11,7 @@
  * moment; everything else goes the usual way:
  *   READ of a file whose contents were offered by `mstfs_offer`;
  *   OPEN, for reading only, of a file that was offered, its RELEASE, and FLUSH of such a handle;
- *   READDIRPLUS of a folder that was offered (fast_listing.c);
+ *   READDIRPLUS of a folder that was offered, and GETATTR of what is in it (fast_listing.c);
  *   GETXATTR of names that no file here has (security.*, system.*), which the kernel asks for at each write.
  * Whoever changes anything calls `mstfs_stand_down` before: then nothing is offered any more, and who has what open
  * is told. So what is answered here is always what Python would have answered.
@@ -31,6 +31,7 @@
 #include <linux/fuse.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -54,6 +55,7 @@ uint64_t mstfs_answered = 0;     /* requests that were answered here */
 
 static struct fuse_lowlevel_ops theirs;
 static int answering = 0;        /* the request that is being processed is answered here */
+static int device = -1;          /* /dev/fuse, once there was a request */
 static int opens_here = 0;       /* files are opened, and that may happen here */
 
 static int (*real_receive)(struct fuse_session *, struct fuse_buf *);
@@ -254,6 +256,15 @@ static void own_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_
     theirs.getxattr(req, ino, name, size);
 }
 
+static void own_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    if (answering) {
+        mstfs_listing_attributes(req, ino);
+        return;
+    }
+    theirs.getattr(req, ino, fi);
+}
+
 static void own_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
     OWN_HANDLE(fi, ino);
@@ -309,6 +320,8 @@ static int is_ours(const struct fuse_buf *buf)
         return 0;
     if (head->opcode == FUSE_READDIRPLUS)
         return mstfs_listing_answers(head->nodeid, ((const struct fuse_read_in *)argument)->offset);
+    if (head->opcode == FUSE_GETATTR)
+        return mstfs_listing_knows(head->nodeid);
     if (head->opcode == FUSE_FLUSH)
         return ((const struct fuse_flush_in *)argument)->fh == (head->nodeid | READER);
     if (head->opcode == FUSE_GETXATTR) {
@@ -342,6 +355,28 @@ static int64_t now(void)
     return time.tv_sec * 1000000000ll + time.tv_nsec;
 }
 
+/* Whether the next request comes soon. To sleep until then would cost more than all the rest: the processor that
+ * has to be woken up is slower than the program that asks. */
+static int comes(int number)
+{
+    struct pollfd fd = {.fd = number, .events = POLLIN};
+    int64_t end = now() + AWAIT_NS;
+
+    while (poll(&fd, 1, 0) <= 0) {
+        if (now() > end)
+            return 0;
+        sched_yield();
+    }
+    return 1;
+}
+
+/* Wait a moment for the next request, before the event loop goes to sleep. */
+void mstfs_await(void)
+{
+    if (device >= 0)
+        comes(device);
+}
+
 int fuse_session_receive_buf(struct fuse_session *se, struct fuse_buf *buf)
 {
     int result;
@@ -349,11 +384,11 @@ int fuse_session_receive_buf(struct fuse_session *se, struct fuse_buf *buf)
     if (!real_receive)
         real_receive = dlsym(dlopen("libfuse3.so.3", RTLD_LAZY), "fuse_session_receive_buf");
     result = real_receive(se, buf);
+    if (device < 0 && mstfs_fast_path)
+        device = real_fd(se);
     if (!mstfs_fast_path || result <= 0 || !is_ours(buf))
         return result;
     void *python = PyEval_SaveThread();
-    struct pollfd fd = {.fd = real_fd(se), .events = POLLIN};
-    struct timespec wait = {0, AWAIT_NS};
     int64_t end = now() + STREAK_NS;
     do {
         answering = 1;
@@ -362,7 +397,7 @@ int fuse_session_receive_buf(struct fuse_session *se, struct fuse_buf *buf)
         mstfs_answered++;
         /* -EINTR sends pyfuse3 back to waiting, and lets others have their turn. */
         result = -EINTR;
-        if (now() > end || ppoll(&fd, 1, &wait, NULL) <= 0)
+        if (now() > end || !comes(device))
             break;
         result = real_receive(se, buf);
     } while (result > 0 && is_ours(buf));
@@ -403,6 +438,7 @@ struct fuse_session *fuse_session_new(struct fuse_args *args, const struct fuse_
     own.release = theirs.release ? own_release : NULL;
     own.flush = theirs.flush ? own_flush : NULL;
     own.getxattr = theirs.getxattr ? own_getxattr : NULL;
+    own.getattr = theirs.getattr ? own_getattr : NULL;
     own.fsync = theirs.fsync ? own_fsync : NULL;
     own.fsyncdir = theirs.fsyncdir ? own_fsyncdir : NULL;
     own.readdirplus = theirs.readdirplus ? own_readdirplus : NULL;

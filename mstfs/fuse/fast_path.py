@@ -57,6 +57,7 @@ class FastPath:
         self._inodes = (ctypes.c_uint64 * _MOST)()
         self._counts = (ctypes.c_uint32 * _MOST)()
         self._answered = ctypes.c_uint64.in_dll(_loaded, "mstfs_answered")
+        self._await = _loaded.mstfs_await
         self._declare_listings(_loaded)
 
     def _declare_listings(self, loaded: ctypes.CDLL) -> None:
@@ -106,6 +107,10 @@ class FastPath:
             if count < _MOST:
                 self.idle = True
                 return found
+
+    def await_next(self) -> None:
+        """Wait a moment for the next request of the kernel, without the interpreter's lock."""
+        self._await()
 
     # --- listings -----------------------------------------------------------------------------
 

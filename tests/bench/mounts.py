@@ -237,8 +237,9 @@ def measure_blob(scratch: Path, mountpoint: Path, arguments: argparse.Namespace,
             file.write(random.Random(number).randbytes(1 << 20))
     run(sys.executable, "-m", "mstfs", "import", folder, car, "--to", "unixfs")
     command = [sys.executable, "-m", "mstfs", "mount", "-f", "--read-only", str(car), "{mnt}"]
+    peers = [Peer("mstfs read-only", command), *others(scratch, folder, "large.sqfs")]
     for number in range(arguments.rounds):
-        for peer in (Peer("mstfs read-only", command), *others(scratch, folder, f"large{number}.sqfs")):
+        for peer in peers if number % 2 else peers[::-1]:
             row = times[peer.name]
             with peer.mounted(mountpoint):
                 for phase in ("cold", "warm"):

@@ -15,13 +15,14 @@ import hashlib
 import json
 import pickle
 import random
-import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from memory import peak
 
 from bench import zarrs
 from bench.table import Times, show
@@ -48,11 +49,6 @@ def shuffled(count: int) -> list[str]:
     keys = [key for key, _ in items(count)]
     random.Random(SEED).shuffle(keys)
     return keys
-
-
-def peak() -> float:
-    """The most memory that this process ever had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def twice(name: str, action: Callable[[], Any]) -> dict[str, float]:
@@ -95,7 +91,7 @@ def run_mstfs(work: str, count: int, folder: Path) -> dict[str, float]:
     saved = folder / f"mstfs-{count}.pickle"
     if work == "build":
         took, root = clock(build)
-        most = peak()
+        most = peak() / 1e6
         saved.write_bytes(pickle.dumps((root, [(cid, blocks.get(cid)) for cid in blocks.cids()])))
         return {"build": took, "build, MB written": written / 1e6, "build, peak memory in MB": most}
     root, pairs = pickle.loads(saved.read_bytes())
@@ -113,7 +109,7 @@ def run_mstfs(work: str, count: int, folder: Path) -> dict[str, float]:
             assert cid is not None
             blocks.get(cid)
 
-    return {**twice("get all", get), "get all, peak memory in MB": peak()}
+    return {**twice("get all", get), "get all, peak memory in MB": peak() / 1e6}
 
 
 def run_archive(work: str, count: int, folder: Path) -> dict[str, float]:
@@ -131,7 +127,7 @@ def run_archive(work: str, count: int, folder: Path) -> dict[str, float]:
             return archive
 
         took, archive = clock(build)
-        most = peak()
+        most = peak() / 1e6
         overlay = archive.overlay_path
         if not car.exists():
             archive.export(car)
@@ -162,7 +158,7 @@ def run_archive(work: str, count: int, folder: Path) -> dict[str, float]:
             for key in keys:
                 archive[key]
 
-        return {**twice("get all", get), "get all, peak memory in MB": peak()}
+        return {**twice("get all", get), "get all, peak memory in MB": peak() / 1e6}
 
 
 def run_py_hamt(work: str, count: int, folder: Path) -> dict[str, float]:
@@ -190,7 +186,7 @@ def run_py_hamt(work: str, count: int, folder: Path) -> dict[str, float]:
     saved = folder / f"py-hamt-{count}.pickle"
     if work == "build":
         took, root = clock(lambda: asyncio.run(put(items(count), None)))
-        most = peak()
+        most = peak() / 1e6
         saved.write_bytes(pickle.dumps((root, cas.store)))
         return {"build": took, "build, MB written": cas.written / 1e6, "build, peak memory in MB": most}
     root, cas.store = pickle.loads(saved.read_bytes())
@@ -210,7 +206,7 @@ def run_py_hamt(work: str, count: int, folder: Path) -> dict[str, float]:
         for key in keys:
             await hamt.get(key)
 
-    return {**twice("get all", lambda: asyncio.run(get())), "get all, peak memory in MB": peak()}
+    return {**twice("get all", lambda: asyncio.run(get())), "get all, peak memory in MB": peak() / 1e6}
 
 
 PEER = "py-hamt"

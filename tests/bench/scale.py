@@ -11,19 +11,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from memory import resident
+
 from bench.mounts import Peer, clocked, run
 from bench.table import Times, show
 
 SIZES = [1_000, 10_000, 100_000, 1_000_000]
 EDITS = 5
-
-
-def resident(process: int) -> float:
-    """Megabytes of memory that a process holds."""
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise SystemExit(f"process {process} does not say what it holds")
 
 
 def measure(car: Path, mountpoint: Path, overlay: Path) -> dict[str, float]:
@@ -44,9 +38,9 @@ def measure(car: Path, mountpoint: Path, overlay: Path) -> dict[str, float]:
         with read_only.mounted(mountpoint) as mounted:
             daemon = read_only.pid
             if phase == "first":
-                found["memory, mounted"] = resident(daemon)
+                found["memory, mounted"] = resident(daemon) / 1e6
             found[f"find, {phase}"] = clocked(find)
-            found[f"memory, after find, {phase}"] = resident(daemon)
+            found[f"memory, after find, {phase}"] = resident(daemon) / 1e6
             assert mounted == mountpoint
     writable = Peer("mstfs", [*own, "--overlay", str(overlay), str(car), "{mnt}"])
     with writable.mounted(mountpoint):

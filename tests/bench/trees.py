@@ -8,7 +8,6 @@ two trees 400 changes apart, 1,000 random puts published durably in SQLite, resi
 import argparse
 import json
 import random
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from memory import resident
 
 from bench.table import Times, show
 
@@ -35,12 +36,6 @@ def clock(action: Callable[[], Any]) -> tuple[float, Any]:
 def appended(count: int) -> list[str]:
     """Keys that sort behind those of any real collection."""
     return [f"zz.example.append/{number:013d}" for number in range(count)]
-
-
-def resident() -> float:
-    """Resident memory of this process, in MB."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 1e6
 
 
 def edits_of(work: str, keys: list[str]) -> list[tuple[str, bool]]:
@@ -65,12 +60,12 @@ def run_mstfs(work: str, car: Path) -> dict[str, float]:
     index = car.with_name(car.name + ".mstfs-index")
     if work == "open cold":
         index.unlink(missing_ok=True)
-    before = resident()
+    before = resident() / 1e6
     took, archive = clock(lambda: Archive.open(car, mode="car"))
     if work.startswith("open"):
         return {work: took}
     if work == "memory":
-        return {"memory after open, MB": resident(), "memory of the process before, MB": before}
+        return {"memory after open, MB": resident() / 1e6, "memory of the process before, MB": before}
     tree, root = archive.workspace.tree, archive.head.data
     if work == "list":
         took, entries = clock(lambda: tree.page(root))
@@ -125,12 +120,12 @@ def run_atmst(work: str, car: Path) -> dict[str, float]:
     from atmst.mst.node_wrangler import NodeWrangler
     from cbrrr import CID, decode_dag_cbor
 
-    before = resident()
+    before = resident() / 1e6
     took, blocks = clock(lambda: ReadOnlyCARBlockStore(car.open("rb")))
     if work.startswith("open"):
         return {work: took}
     if work == "memory":
-        return {"memory after open, MB": resident(), "memory of the process before, MB": before}
+        return {"memory after open, MB": resident() / 1e6, "memory of the process before, MB": before}
     root: Any = decode_dag_cbor(blocks.get_block(bytes(blocks.car_root)))["data"]  # type: ignore[index,call-overload]
     store = NodeStore(OverlayBlockStore(MemoryBlockStore(), blocks))
     if work == "list":

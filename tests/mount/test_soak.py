@@ -22,6 +22,7 @@ from statistics import median
 from typing import NamedTuple
 
 import pytest
+from memory import resident, status
 
 from mount.mounting import Mount, note_text, run, write_record
 
@@ -41,10 +42,8 @@ class Sample(NamedTuple):
 
 def sample(pid: int) -> Sample:
     """What the kernel says of a process."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    facts = dict(line.split(":", 1) for line in lines)
     files = len(os.listdir(f"/proc/{pid}/fd"))
-    return Sample(int(facts["VmRSS"].split()[0]), files, int(facts["Threads"]))
+    return Sample(resident(pid) >> 10, files, int(status(pid)["Threads"]))
 
 
 class Worker(threading.Thread):

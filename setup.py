@@ -11,6 +11,7 @@ setup(
             include_dirs=["/usr/include/fuse3", "/usr/local/include/fuse3"],
             define_macros=[("_FILE_OFFSET_BITS", "64")],
             optional=True,
-        )
+        ),
+        Extension("mstfs.tree.mst.fast_node", sources=["mstfs/tree/mst/fast_node.c"], optional=True),
     ]
 )

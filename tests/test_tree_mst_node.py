@@ -1,6 +1,8 @@
 """One MST node: depth of keys, the canonical block, and what is refused."""
 
+import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from naive_mst import build, cid_of, depth, value
 from mstfs.codec.cid import to_text
 from mstfs.errors import LimitExceeded, NodeError
 from mstfs.limits import KEY_BYTES, NODE_BYTES
+from mstfs.tree.mst import node as nodes
 from mstfs.tree.mst.node import (
     EMPTY,
     EMPTY_BLOCK,
@@ -22,6 +25,18 @@ from mstfs.tree.mst.node import (
     encode,
     shared_prefix,
 )
+
+
+@pytest.fixture(scope="module", params=["in C", "in Python"], autouse=True)
+def _where(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything here is tried with the part in C, and without it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "in Python":
+            patch.setattr(nodes, "fast_node", None)
+        else:
+            importlib.import_module("mstfs.tree.mst.fast_node")  # fails if it was not built
+        yield
+
 
 VALUE = value(1)
 CHILD = value(2)

@@ -5,14 +5,18 @@ Source: https://atproto.com/specs/repository, section "MST Structure". A node is
 """
 
 from collections.abc import Callable
-from functools import partial
 from hashlib import sha256
-from typing import Any, NamedTuple, NoReturn, TypeAlias, cast
+from typing import NamedTuple, NoReturn, TypeAlias
 
 from mstfs.codec import cid as cids
 from mstfs.codec.dag_cbor import decode_node
 from mstfs.errors import CborError, CidError, LimitExceeded, NodeError
 from mstfs.limits import KEY_BYTES, NODE_BYTES
+
+try:
+    from mstfs.tree.mst import fast_node
+except ImportError:  # There was no compiler: everything is done here.
+    fast_node = None  # type: ignore[assignment]
 
 LINK_PREFIX = b"\x01\x71\x12\x20"
 """What the CID of every node starts with: CIDv1, dag-cbor, sha2-256, 32 bytes."""
@@ -36,13 +40,8 @@ class MstNode(NamedTuple):
     links: tuple[bytes | None, ...]
 
 
-_Parts: TypeAlias = tuple[tuple[bytes, ...], tuple[bytes, ...], tuple[bytes | None, ...]]
-
 Load: TypeAlias = Callable[[bytes], MstNode]
 """From the CID of a node to the node; raises BlockError, NodeError or LimitExceeded."""
-
-# The same as `MstNode(*parts)`, without a Python frame for each node that is read.
-_new_node = cast(Callable[[_Parts], MstNode], partial(tuple.__new__, MstNode))
 
 EMPTY = MstNode((), (), (None,))
 """The node of the tree without entries."""
@@ -83,53 +82,26 @@ def _head(major: int, count: int) -> bytes:
     return bytes((major | 26,)) + count.to_bytes(4, "big")
 
 
-def _suffix_head(count: int) -> bytes:
-    return b"\xa4ak" + _head(0x40, count)
-
-
-def _link_head(cid_bytes: int) -> bytes:
-    return b"\xd8\x2a" + _head(0x40, cid_bytes + 1) + b"\0"
-
-
-_LINK = _link_head(LINK_BYTES)
-_VALUE = b"av" + _LINK
-
-# Nearly every node is made of these pieces and what stands between them.
-_START = tuple(b"\xa2ae" + _head(0x80, count) for count in range(256))
-_SUFFIX = tuple(_suffix_head(count) for count in range(256))
-_SHARED_LINK = tuple(b"ap" + _head(0, count) + b"at" + _LINK for count in range(256))
-_SHARED_NULL = tuple(b"ap" + _head(0, count) + b"at\xf6" + _VALUE for count in range(256))
-_END_LINK = b"al" + _LINK
-_END_NULL = b"al\xf6"
-
-
-def _entry(suffix: bytes, shared: int, link: bytes | None, value: bytes) -> bytes:
-    # Any entry, also with the sizes that the tables do not hold.
-    parts = [_suffix_head(len(suffix)), suffix, b"ap", _head(0, shared), b"at"]
-    parts += [b"\xf6"] if link is None else [_link_head(len(link)), link]
-    parts += [b"av", _link_head(len(value)), value]
-    return b"".join(parts)
+def _link(cid: bytes | None) -> bytes:
+    return b"\xf6" if cid is None else b"\xd8\x2a" + _head(0x40, len(cid) + 1) + b"\0" + cid
 
 
 def encode(node: MstNode) -> bytes:
     """The canonical block of a node. The node must keep the rules of `MstNode`."""
+    if fast_node is not None:
+        block = fast_node.encode(*node)
+        if block is not None:
+            return block
     keys, values, links = node
-    count = len(keys)
-    parts = [_START[count] if count < 256 else b"\xa2ae" + _head(0x80, count)]
+    parts = [b"\xa2ae", _head(0x80, len(keys))]
     previous = b""
-    following = iter(links)
-    left = next(following)
-    for key, value, link in zip(keys, values, following, strict=True):
-        shared = shared_prefix(previous, key) if previous else 0
+    for key, value, link in zip(keys, values, links[1:], strict=True):
+        shared = shared_prefix(previous, key)
         suffix = key[shared:]
-        if shared > 255 or len(suffix) > 255 or len(value) != LINK_BYTES:
-            parts.append(_entry(suffix, shared, link, value))
-        elif link is None:
-            parts += (_SUFFIX[len(suffix)], suffix, _SHARED_NULL[shared], value)
-        else:
-            parts += (_SUFFIX[len(suffix)], suffix, _SHARED_LINK[shared], link, _VALUE, value)
+        parts += [b"\xa4ak", _head(0x40, len(suffix)), suffix, b"ap", _head(0, shared)]
+        parts += [b"at", _link(link), b"av", _link(value)]
         previous = key
-    parts += (_END_NULL,) if left is None else (_END_LINK, left)
+    parts += [b"al", _link(links[0])]
     return b"".join(parts)
 
 
@@ -156,61 +128,19 @@ def decode(cid: bytes, data: bytes, strict: bool = True) -> MstNode:
         raise LimitExceeded(
             f"node {cids.to_text(cid)}: {len(data)} bytes are over the limit of {NODE_BYTES} bytes"
         )
+    if fast_node is not None:
+        node = fast_node.decode(MstNode, data)
+        if node is not None:
+            return node
+    return _decode_by_rules(cid, data, strict)
+
+
+def _decode_by_rules(cid: bytes, data: bytes, strict: bool) -> MstNode:
+    # For the uncommon shapes, and to say what is wrong with the others.
     try:
         raw = decode_node(data)
     except CborError as error:
         raise NodeError(cid, "cbor", str(error)) from None
-    # A block this small cannot spell keys over the limits; the others take the careful way.
-    if len(data) <= KEY_BYTES:
-        try:
-            node = _decode_common(data, raw)
-        except (AttributeError, IndexError, TypeError, ValueError):
-            node = None
-        if node is not None:
-            return node
-    return _decode_careful(cid, data, raw, strict)
-
-
-def _decode_common(data: bytes, raw: Any) -> MstNode | None:
-    """The node, if the block is a strict one of the common shape; else None or any of four errors.
-
-    The block is emitted again while it is read. As the fields are taken in block order, whatever
-    their names and types may be, comparing the bytes is what proves that they were the right ones.
-    """
-    items, left = raw.values()
-    parts = [_START[len(items)]]
-    keys: list[bytes] = []
-    values: list[bytes] = []
-    links: list[bytes | None] = [left]
-    key = b""
-    for item in items:
-        suffix, shared, link, value = item.values()
-        # One comparison says that the prefix is maximal and that the keys ascend.
-        if shared > len(key) or key[shared : shared + 1] >= suffix[:1] or value[:4] != LINK_PREFIX:
-            return None
-        key = key[:shared] + suffix
-        keys.append(key)
-        values.append(value)
-        links.append(link)
-        if link is None:
-            parts += (_SUFFIX[len(suffix)], suffix, _SHARED_NULL[shared], value)
-        elif link[:4] == LINK_PREFIX:
-            parts += (_SUFFIX[len(suffix)], suffix, _SHARED_LINK[shared], link, _VALUE, value)
-        else:
-            return None
-    if left is None:
-        parts.append(_END_NULL)
-    elif left[:4] == LINK_PREFIX:
-        parts += (_END_LINK, left)
-    else:
-        return None
-    if b"".join(parts) != data:
-        return None
-    return _new_node((tuple(keys), tuple(values), tuple(links)))
-
-
-def _decode_careful(cid: bytes, data: bytes, raw: Any, strict: bool) -> MstNode:
-    """Any node, rule by rule: for the uncommon shapes, and to say what is wrong with the others."""
 
     def refuse(rule: str, message: str) -> NoReturn:
         raise NodeError(cid, rule, message)
@@ -222,7 +152,6 @@ def _decode_careful(cid: bytes, data: bytes, raw: Any, strict: bool) -> MstNode:
     keys: list[bytes] = []
     values: list[bytes] = []
     links: list[bytes | None] = [_node_link(cid, raw["l"])]
-    parts = [b"\xa2ae" + _head(0x80, len(raw["e"]))]
     key = b""
     spelled = 0
     for item in raw["e"]:
@@ -249,11 +178,10 @@ def _decode_careful(cid: bytes, data: bytes, raw: Any, strict: bool) -> MstNode:
         keys.append(key)
         values.append(value)
         links.append(link)
-        parts.append(_entry(suffix, shared, link, value))
-    parts.append(_END_NULL if links[0] is None else _END_LINK + links[0])
-    if strict and b"".join(parts) != data:
+    node = MstNode(tuple(keys), tuple(values), tuple(links))
+    if strict and encode(node) != data:
         refuse("canonical", "is not encoded in the canonical form")
-    return MstNode(tuple(keys), tuple(values), tuple(links))
+    return node
 
 
 def _node_link(cid: bytes, link: object) -> bytes | None:

@@ -1,0 +1,287 @@
+/* Reads and writes the blocks of MST nodes of the common shape: what node.py does, in C.
+ *
+ * Only blocks are read that are canonical in every byte: what is accepted here is spelled in the one way that there
+ * is to spell it, so nothing has to be encoded again to prove that. For anything else (an uncommon CID, a very large
+ * node, a defect) the answer is None, and Python goes over the block rule by rule.
+ *
+ * Source: https://atproto.com/specs/repository, section "MST Structure"; RFC 8949, section 3, for the heads.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+#define LINK 36                  /* bytes of a CID: version 1, dag-cbor, sha2-256, 32 bytes of digest */
+#define ENTRY_LEAST 54           /* bytes that an entry takes at least */
+#define KEY_MOST 8192            /* bytes that a key may have (limits.KEY_BYTES), and a block that is read here */
+
+static const unsigned char LINK_START[4] = {0x01, 0x71, 0x12, 0x20};
+static const unsigned char LINK_HEAD[5] = {0xd8, 0x2a, 0x58, 0x25, 0x00};
+
+/* --- reading ------------------------------------------------------------------------------------------- */
+
+struct reader {
+    const unsigned char *at, *end;
+};
+
+/* Whether the bytes that come next are these; they are passed over. */
+static int literal(struct reader *in, const void *bytes, size_t size)
+{
+    if ((size_t)(in->end - in->at) < size || memcmp(in->at, bytes, size))
+        return 0;
+    in->at += size;
+    return 1;
+}
+
+/* The argument of a minimal head of a major type (shifted already), up to 65,535; or -1. */
+static long argument(struct reader *in, unsigned char major)
+{
+    size_t left = (size_t)(in->end - in->at);
+    const unsigned char *at = in->at;
+
+    if (!left || (at[0] & 0xe0) != major)
+        return -1;
+    unsigned char info = at[0] & 0x1f;
+    if (info < 24) {
+        in->at += 1;
+        return info;
+    }
+    if (info == 24 && left >= 2 && at[1] >= 24) {
+        in->at += 2;
+        return at[1];
+    }
+    if (info == 25 && left >= 3 && at[1]) {
+        in->at += 3;
+        return at[1] << 8 | at[2];
+    }
+    return -1;
+}
+
+/* A link to a node or to a record as bytes; NULL without an exception if the block has none here. */
+static PyObject *link_of(struct reader *in)
+{
+    if (!literal(in, LINK_HEAD, sizeof LINK_HEAD) || in->end - in->at < LINK || memcmp(in->at, LINK_START, 4))
+        return NULL;
+    PyObject *cid = PyBytes_FromStringAndSize((const char *)in->at, LINK);
+    in->at += LINK;
+    return cid;
+}
+
+static PyObject *link_or_none(struct reader *in)
+{
+    if (in->at < in->end && *in->at == 0xf6) {
+        in->at++;
+        return Py_NewRef(Py_None);
+    }
+    return link_of(in);
+}
+
+/* The next key, which must be greater than the one before it and share no more bytes with it than is said. */
+static PyObject *key_of(struct reader *in, const unsigned char *before, long length)
+{
+    const unsigned char *suffix;
+    long size, shared;
+
+    if (!literal(in, "\xa4" "ak", 3) || (size = argument(in, 0x40)) <= 0 || in->end - in->at < size)
+        return NULL;
+    suffix = in->at;
+    in->at += size;
+    if (!literal(in, "ap", 2) || (shared = argument(in, 0)) < 0 || shared > length)
+        return NULL;
+    if (shared < length && before[shared] >= suffix[0])
+        return NULL;
+    PyObject *key = PyBytes_FromStringAndSize(NULL, shared + size);
+    if (key) {
+        memcpy(PyBytes_AS_STRING(key), before, (size_t)shared);
+        memcpy(PyBytes_AS_STRING(key) + shared, suffix, (size_t)size);
+    }
+    return key;
+}
+
+static int entries_of(struct reader *in, long count, PyObject *keys, PyObject *values, PyObject *links)
+{
+    const unsigned char *before = (const unsigned char *)"";
+    long length = 0;
+
+    for (long index = 0; index < count; index++) {
+        PyObject *key = key_of(in, before, length);
+        if (!key)
+            return 0;
+        PyTuple_SET_ITEM(keys, index, key);
+        before = (const unsigned char *)PyBytes_AS_STRING(key);
+        length = (long)PyBytes_GET_SIZE(key);
+        if (!literal(in, "at", 2))
+            return 0;
+        PyObject *link = link_or_none(in);
+        if (!link)
+            return 0;
+        PyTuple_SET_ITEM(links, index + 1, link);
+        if (!literal(in, "av", 2))
+            return 0;
+        PyObject *value = link_of(in);
+        if (!value)
+            return 0;
+        PyTuple_SET_ITEM(values, index, value);
+    }
+    return 1;
+}
+
+PyDoc_STRVAR(decode_doc,
+"decode(type, data)\n--\n\n"
+"The node in a block as a tuple of the type: keys, values, links. None if the block is not of the common shape.");
+
+static PyObject *decode(PyObject *module, PyObject *const *args, Py_ssize_t given)
+{
+    (void)module;
+    if (given != 2 || !PyType_Check(args[0]) || !PyBytes_Check(args[1]))
+        return PyErr_Format(PyExc_TypeError, "decode takes a type of tuple and bytes");
+    PyTypeObject *type = (PyTypeObject *)args[0];
+    if (!PyType_IsSubtype(type, &PyTuple_Type))
+        return PyErr_Format(PyExc_TypeError, "decode takes a type of tuple and bytes");
+    struct reader in = {.at = (const unsigned char *)PyBytes_AS_STRING(args[1])};
+    Py_ssize_t size = PyBytes_GET_SIZE(args[1]);
+    in.end = in.at + size;
+    long count;
+    if (size > KEY_MOST || !literal(&in, "\xa2" "ae", 3) || (count = argument(&in, 0x80)) < 0 ||
+        count > size / ENTRY_LEAST)
+        Py_RETURN_NONE;
+    PyObject *keys = PyTuple_New(count), *values = PyTuple_New(count), *links = PyTuple_New(count + 1);
+    PyObject *node = NULL;
+    if (keys && values && links && entries_of(&in, count, keys, values, links) && literal(&in, "al", 2)) {
+        PyObject *left = link_or_none(&in);
+        if (left) {
+            PyTuple_SET_ITEM(links, 0, left);
+            if (in.at == in.end)
+                node = type->tp_alloc(type, 3);
+        }
+    }
+    if (node) {
+        PyTuple_SET_ITEM(node, 0, keys);
+        PyTuple_SET_ITEM(node, 1, values);
+        PyTuple_SET_ITEM(node, 2, links);
+        return node;
+    }
+    Py_XDECREF(keys);
+    Py_XDECREF(values);
+    Py_XDECREF(links);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* --- writing ------------------------------------------------------------------------------------------- */
+
+static unsigned char *head(unsigned char *out, unsigned char major, size_t count)
+{
+    if (count < 24) {
+        *out++ = (unsigned char)(major | count);
+    } else if (count < 0x100) {
+        *out++ = major | 24;
+        *out++ = (unsigned char)count;
+    } else if (count < 0x10000) {
+        *out++ = major | 25;
+        *out++ = (unsigned char)(count >> 8);
+        *out++ = (unsigned char)count;
+    } else {
+        *out++ = major | 26;
+        for (int shift = 24; shift >= 0; shift -= 8)
+            *out++ = (unsigned char)(count >> shift);
+    }
+    return out;
+}
+
+static unsigned char *put(unsigned char *out, const void *bytes, size_t size)
+{
+    memcpy(out, bytes, size);
+    return out + size;
+}
+
+static unsigned char *put_link(unsigned char *out, PyObject *link)
+{
+    if (link == Py_None) {
+        *out++ = 0xf6;
+        return out;
+    }
+    return put(put(out, LINK_HEAD, sizeof LINK_HEAD), PyBytes_AS_STRING(link), LINK);
+}
+
+static int is_link(PyObject *object)
+{
+    return PyBytes_Check(object) && PyBytes_GET_SIZE(object) == LINK;
+}
+
+/* The most bytes that the block can take, or 0 if the node is not of the common shape. */
+static size_t room_for(PyObject *keys, PyObject *values, PyObject *links)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(keys);
+    size_t room = 64;
+
+    if (PyTuple_GET_SIZE(values) != count || PyTuple_GET_SIZE(links) != count + 1)
+        return 0;
+    for (Py_ssize_t index = 0; index <= count; index++) {
+        PyObject *link = PyTuple_GET_ITEM(links, index);
+        if (link != Py_None && !is_link(link))
+            return 0;
+        if (index == count)
+            break;
+        PyObject *key = PyTuple_GET_ITEM(keys, index);
+        if (!PyBytes_Check(key) || PyBytes_GET_SIZE(key) > KEY_MOST || !is_link(PyTuple_GET_ITEM(values, index)))
+            return 0;
+        room += 128 + (size_t)PyBytes_GET_SIZE(key);
+    }
+    return room;
+}
+
+PyDoc_STRVAR(encode_doc,
+"encode(keys, values, links)\n--\n\n"
+"The canonical block of a node. None if the node is not of the common shape.");
+
+static PyObject *encode(PyObject *module, PyObject *const *args, Py_ssize_t given)
+{
+    (void)module;
+    if (given != 3 || !PyTuple_Check(args[0]) || !PyTuple_Check(args[1]) || !PyTuple_Check(args[2]))
+        return PyErr_Format(PyExc_TypeError, "encode takes three tuples");
+    size_t room = room_for(args[0], args[1], args[2]);
+    if (!room)
+        Py_RETURN_NONE;
+    PyObject *block = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room);
+    if (!block)
+        return NULL;
+    Py_ssize_t count = PyTuple_GET_SIZE(args[0]);
+    unsigned char *start = (unsigned char *)PyBytes_AS_STRING(block);
+    unsigned char *out = head(put(start, "\xa2" "ae", 3), 0x80, (size_t)count);
+    const char *before = "";
+    size_t length = 0;
+    for (Py_ssize_t index = 0; index < count; index++) {
+        PyObject *key = PyTuple_GET_ITEM(args[0], index);
+        const char *text = PyBytes_AS_STRING(key);
+        size_t size = (size_t)PyBytes_GET_SIZE(key), shared = 0;
+        while (shared < length && shared < size && text[shared] == before[shared])
+            shared++;
+        out = head(put(out, "\xa4" "ak", 3), 0x40, size - shared);
+        out = put(out, text + shared, size - shared);
+        out = head(put(out, "ap", 2), 0, shared);
+        out = put_link(put(out, "at", 2), PyTuple_GET_ITEM(args[2], index + 1));
+        out = put_link(put(out, "av", 2), PyTuple_GET_ITEM(args[1], index));
+        before = text;
+        length = size;
+    }
+    out = put_link(put(out, "al", 2), PyTuple_GET_ITEM(args[2], 0));
+    _PyBytes_Resize(&block, out - start);
+    return block;
+}
+
+static PyMethodDef METHODS[] = {
+    {"decode", (PyCFunction)(void (*)(void))decode, METH_FASTCALL, decode_doc},
+    {"encode", (PyCFunction)(void (*)(void))encode, METH_FASTCALL, encode_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef MODULE = {
+    PyModuleDef_HEAD_INIT, .m_name = "fast_node", .m_doc = "Blocks of MST nodes, in C.", .m_methods = METHODS,
+};
+
+PyMODINIT_FUNC PyInit_fast_node(void)
+{
+    return PyModule_Create(&MODULE);
+}

@@ -1,0 +1,8 @@
+from typing import TypeVar
+
+_Node = TypeVar("_Node", bound=tuple[object, ...])
+
+def decode(type: type[_Node], data: bytes, /) -> _Node | None: ...
+def encode(
+    keys: tuple[bytes, ...], values: tuple[bytes, ...], links: tuple[bytes | None, ...], /
+) -> bytes | None: ...

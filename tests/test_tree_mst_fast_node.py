@@ -1,0 +1,146 @@
+"""What C reads and writes of MST nodes is what Python does, block by block and byte by byte."""
+
+import gc
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from naive_mst import cid_of, value
+
+from mstfs.errors import LimitExceeded, NodeError
+from mstfs.tree.mst import fast_node
+from mstfs.tree.mst import node as nodes
+from mstfs.tree.mst.node import MstNode
+
+LINKS = [None, value(1), value(2)]
+RAW = b"\x01\x55\x12\x20" + bytes(32)
+
+keys = st.lists(
+    st.one_of(
+        st.binary(min_size=1, max_size=30),
+        st.builds(lambda size, end: b"prefix" * size + end, st.integers(0, 100), st.binary(min_size=1)),
+    ),
+    unique=True,
+    max_size=30,
+).map(sorted)
+
+
+@st.composite
+def made(draw: st.DrawFn) -> MstNode:
+    chosen = draw(keys)
+    links = draw(st.lists(st.sampled_from(LINKS), min_size=len(chosen) + 1, max_size=len(chosen) + 1))
+    return MstNode(tuple(chosen), tuple(value(at) for at in range(len(chosen))), tuple(links))
+
+
+def in_python(block: bytes) -> MstNode | None:
+    """The node by the rules alone, None if they refuse it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nodes, "fast_node", None)
+        try:
+            return nodes.decode(cid_of(block), block)
+        except (NodeError, LimitExceeded):
+            return None
+
+
+def encoded_in_python(node: MstNode) -> bytes:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nodes, "fast_node", None)
+        return nodes.encode(node)
+
+
+@given(made())
+def test_blocks_are_the_same(node: MstNode) -> None:
+    block = fast_node.encode(*node)
+    assert block is not None
+    assert block == encoded_in_python(node)
+    if len(block) <= 8192:
+        read = fast_node.decode(MstNode, block)
+        assert type(read) is MstNode
+        assert read == node == in_python(block)
+
+
+@settings(max_examples=300)
+@given(made(), st.data())
+def test_what_is_changed_anywhere_is_refused_or_read_alike(node: MstNode, data: st.DataObject) -> None:
+    block = bytearray(encoded_in_python(node)[:8192])
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(block) - 1))
+        kind = data.draw(st.sampled_from(["change", "cut", "put in", "take out"]))
+        if kind == "change":
+            block[at] = data.draw(st.integers(0, 255))
+        elif kind == "cut" and at:
+            del block[at:]
+        elif kind == "put in":
+            block.insert(at, data.draw(st.sampled_from([0, 0x58, 0xA4, 0xD8, 0xF6])))
+        elif len(block) > 1:
+            del block[at]
+    read = fast_node.decode(MstNode, bytes(block))
+    if read is not None:
+        assert read == in_python(bytes(block))
+    wanted = in_python(bytes(block))
+    if wanted is not None and all(cid[:4] == nodes.LINK_PREFIX for cid in wanted.values):
+        assert read == wanted
+
+
+def test_every_byte_of_a_block_matters() -> None:
+    node = MstNode((b"com.example/a", b"com.example/b"), (value(3), value(4)), (None, value(1), None))
+    block = encoded_in_python(node)
+    for at in range(len(block)):
+        for other in {0, 0xFF, block[at] ^ 1, block[at] ^ 0x20, block[at] + 1 & 0xFF} - {block[at]}:
+            changed = block[:at] + bytes([other]) + block[at + 1 :]
+            read = fast_node.decode(MstNode, changed)
+            assert read != node
+            assert read is None or read == in_python(changed)
+
+
+@pytest.mark.parametrize("count", [23, 24, 100, 145])
+def test_wide_nodes(count: int) -> None:
+    node = MstNode(
+        tuple(bytes([at]) for at in range(count)), tuple(map(value, range(count))), (None,) * (count + 1)
+    )
+    block = encoded_in_python(node)
+    assert len(block) <= 8192
+    assert fast_node.decode(MstNode, block) == node
+
+
+def test_uncommon_shapes_are_left_to_python() -> None:
+    for node in (
+        MstNode((b"a",), (RAW + b"long",), (None, None)),
+        MstNode((b"a" * 9000,), (value(1),), (None, None)),
+    ):
+        assert fast_node.encode(*node) is None
+    raw = encoded_in_python(MstNode((b"a",), (RAW,), (None, None)))
+    assert fast_node.decode(MstNode, raw) is None
+    assert in_python(raw) is not None
+    for block in (b"", b"\xa2", b"\xa2ae", b"\xa2ae\x9f", b"\xa2ae\x99\xff\xff", b"\xa2ae\x80al"):
+        assert fast_node.decode(MstNode, block) is None
+
+
+def test_wrong_arguments_are_type_errors() -> None:
+    with pytest.raises(TypeError):
+        fast_node.decode(MstNode, "text")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        fast_node.decode(int, b"")  # type: ignore[type-var]
+    with pytest.raises(TypeError):
+        fast_node.encode([], (), ())  # type: ignore[arg-type]
+    assert fast_node.encode((b"a",), (), (None,)) is None
+    assert fast_node.encode((b"a",), (value(1),), (None,)) is None
+    assert fast_node.encode(("a",), (value(1),), (None, None)) is None  # type: ignore[arg-type]
+
+
+def test_nothing_is_kept() -> None:
+    whole = encoded_in_python(MstNode((b"a", b"b"), (value(1), value(2)), (None, value(3), None)))
+
+    def work() -> None:
+        for _ in range(2000):
+            fast_node.decode(MstNode, whole)
+            fast_node.decode(MstNode, whole[:-1])
+            fast_node.encode((b"a",), (value(1),), (None, None))
+
+    work()
+    gc.collect()
+    before = sys.getallocatedblocks()
+    work()
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 1000

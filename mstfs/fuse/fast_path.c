@@ -52,6 +52,8 @@ extern void PyEval_RestoreThread(void *);
 
 int mstfs_fast_path = 0;
 uint64_t mstfs_answered = 0;     /* requests that were answered here */
+size_t mstfs_held = 0;           /* bytes that are offered */
+size_t mstfs_offered = 0;        /* files that are in the table */
 
 static struct fuse_lowlevel_ops theirs;
 static int answering = 0;        /* the request that is being processed is answered here */
@@ -76,7 +78,7 @@ struct file {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct file *files = NULL;
-static size_t slots = 0, used = 0, held = 0;
+static size_t slots = 0;
 
 static size_t slot_of(uint64_t ino)
 {
@@ -93,7 +95,8 @@ static struct file *find(uint64_t ino)
     return NULL;
 }
 
-static int grow(size_t wanted)
+/* Make the table anew, with so many slots, of the files that are offered or open, or that ever were. */
+static int rebuild(size_t wanted, int all)
 {
     struct file *old = files, *made = calloc(wanted, sizeof(*made));
     size_t count = slots;
@@ -102,53 +105,59 @@ static int grow(size_t wanted)
         return 0;
     files = made;
     slots = wanted;
+    mstfs_offered = 0;
     for (size_t index = 0; index < count; index++) {
-        if (!old[index].ino)
+        if (!old[index].ino || !(all || old[index].data || old[index].readers))
             continue;
         size_t at = slot_of(old[index].ino);
         while (files[at].ino)
             at = (at + 1) & (slots - 1);
         files[at] = old[index];
+        mstfs_offered++;
     }
     free(old);
     return 1;
 }
 
-/* Offer the contents of a file. Returns the bytes that are held now, or 0 if it could not be taken. */
-size_t mstfs_offer(uint64_t ino, const char *data, uint32_t size)
+/* Offer the contents of a file. Without memory for it, they are not. */
+void mstfs_offer(uint64_t ino, const char *data, uint32_t size)
 {
-    size_t answer = 0;
-
     pthread_mutex_lock(&lock);
     struct file *file = find(ino);
-    if (!file && (2 * (used + 1) <= slots || grow(slots ? 2 * slots : SLOTS_MIN))) {
+    if (!file && (2 * (mstfs_offered + 1) <= slots || rebuild(slots ? 2 * slots : SLOTS_MIN, 1))) {
         size_t at = slot_of(ino);
         while (files[at].ino)
             at = (at + 1) & (slots - 1);
         file = &files[at];
         file->ino = ino;
-        used++;
+        mstfs_offered++;
     }
     char *copy = file ? malloc(size ? size : 1) : NULL;
     if (copy) {
         memcpy(copy, data, size);
         if (file->data) {
-            held -= file->size;
+            mstfs_held -= file->size;
             free(file->data);
         }
         file->data = copy;
         file->size = size;
-        held += size;
-        answer = held + 1;
+        mstfs_held += size;
     }
     pthread_mutex_unlock(&lock);
-    return answer;
 }
 
-/* How many files are offered or were. */
-size_t mstfs_offered(void)
+/* Take back what was offered and not asked for; what is open here stays so. */
+void mstfs_forget_offers(void)
 {
-    return used;
+    pthread_mutex_lock(&lock);
+    for (size_t index = 0; index < slots; index++) {
+        free(files[index].data);
+        files[index].data = NULL;
+    }
+    mstfs_held = 0;
+    if (slots)
+        rebuild(slots, 0);
+    pthread_mutex_unlock(&lock);
 }
 
 /* Offer nothing any more. Gives the inodes that are open here and how often, at most `most` of them, and forgets
@@ -170,7 +179,7 @@ int mstfs_stand_down(uint64_t *inodes, uint32_t *counts, int most)
             free(files[index].data);
         free(files);
         files = NULL;
-        slots = used = held = 0;
+        slots = mstfs_offered = mstfs_held = 0;
     }
     pthread_mutex_unlock(&lock);
     return found;
@@ -199,7 +208,7 @@ static void own_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, str
         reply_buf(req, file->data + from, count);
         if (from + count == end) {
             /* The kernel keeps it from now on. */
-            held -= end;
+            mstfs_held -= end;
             free(file->data);
             file->data = NULL;
         }

@@ -52,7 +52,9 @@ class FastPath:
             return
         self._offer = _loaded.mstfs_offer
         self._offer.argtypes = (ctypes.c_uint64, ctypes.c_char_p, ctypes.c_uint32)
-        self._offer.restype = ctypes.c_size_t
+        self._forget = _loaded.mstfs_forget_offers
+        self._held = ctypes.c_size_t.in_dll(_loaded, "mstfs_held")
+        self._offered = ctypes.c_size_t.in_dll(_loaded, "mstfs_offered")
         self._stand_down = _loaded.mstfs_stand_down
         self._inodes = (ctypes.c_uint64 * _MOST)()
         self._counts = (ctypes.c_uint32 * _MOST)()
@@ -90,11 +92,24 @@ class FastPath:
         if self.active and _loaded is not None:
             _loaded.mstfs_open_here()
 
-    def offer(self, number: int, data: bytes) -> int:
-        """Offer the whole contents of a file, until it was read once; the bytes that are held, about."""
+    @property
+    def held(self) -> int:
+        """The bytes of contents that are offered."""
+        return int(self._held.value) if self.active else 0
+
+    @property
+    def offered(self) -> int:
+        """How many files are offered, or were, and are known for that."""
+        return int(self._offered.value) if self.active else 0
+
+    def offer(self, number: int, data: bytes) -> None:
+        """Offer the whole contents of a file, until it was read once."""
         self.idle = False
-        held: int = self._offer(number, data, len(data))
-        return held
+        self._offer(number, data, len(data))
+
+    def forget(self) -> None:
+        """Take back what was offered and not asked for. What was opened stays so."""
+        self._forget()
 
     def stand_down(self) -> list[tuple[int, int]]:
         """Before anything changes: take back every offer. Gives inodes, and how often each was opened."""

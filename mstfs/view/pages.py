@@ -31,8 +31,8 @@ PAGE = 256
 STORED_AT_ONCE = 16
 """Pages that are read from disk at a time."""
 
-WORTH_KEEPING = 1024
-"""Entries from which on a folder's pages are stored."""
+LARGE = 32
+"""Entries from which on a folder has pages, and they are worth storing."""
 
 HUGE = 1 << 16
 """Entries from which on the look at all of a folder leaves much in memory that is not needed soon."""
@@ -150,6 +150,15 @@ class Spot(NamedTuple):
     at: int
 
 
+class Sibling(NamedTuple):
+    """A file beside one that was read: the number of its inode, and its size in bytes if that is known."""
+
+    number: int
+    key: bytes
+    cid: bytes
+    size: int | None
+
+
 class FolderPages:
     """The pages of one folder, made as far as somebody has read."""
 
@@ -200,7 +209,7 @@ class FolderPages:
 
     def to_keep(self) -> Kept | None:
         """All pages, once, if they are worth storing and are not stored."""
-        if not self.complete or not self.whole or self.kept is not None or self.count < WORTH_KEEPING:
+        if not self.complete or not self.whole or self.kept is not None or self.count < LARGE:
             return None
         if any(ASK in page.types for page in self.pages):
             return None
@@ -231,6 +240,19 @@ class FolderPages:
         key = self.namespace.key_of((*self.parts, spot.page.name(spot.at)))
         assert key is not None
         return Leaf(key, spot.page.cid(spot.at))
+
+    def files(self, first: int, end: int, different: frozenset[bytes]) -> Iterator[Sibling]:
+        """The files among some entries that the kernel knows, but those of which the view must be asked."""
+        for index in range(first, end):
+            page, at = self.spot(index)
+            if page.types[at] != FILE or not page.handed[at]:
+                continue
+            name = page.name(at)
+            if name in different:
+                continue
+            key = self.namespace.key_of((*self.parts, name))
+            assert key is not None
+            yield Sibling(page.inodes[at], key, page.cid(at), page.sizes[at])
 
     def attributes(self, spot: Spot) -> Attributes:
         """What `stat` says of an entry that is no difference."""
@@ -279,18 +301,21 @@ class Pages:
         pages = self.by_path.get(path)
         if pages is not None:
             return pages
-        if sum(1 for _ in islice(self.view.children(path), PAGE)) < PAGE:
-            return None
-        number = self.handout.new_folder()
-        pages = self._stored(path, number) or self._begun(path, self.view.workspace.head.data, number)
+        pages = self._stored(path)
+        if pages is None:
+            if sum(1 for _ in islice(self.view.children(path), LARGE)) < LARGE:
+                return None
+            pages = self._begun(path, self.view.workspace.head.data)
+        number = pages.number
         self.by_path[path] = self.by_number[number] = pages
         return pages
 
-    def _begun(self, path: bytes, root: bytes, number: int) -> FolderPages:
+    def _begun(self, path: bytes, root: bytes) -> FolderPages:
+        assert self.handout is not None
         namespace = KeyNamespace(self.view.workspace.at(root), self.view.names)
-        return FolderPages(self.view, path, root, namespace, number)
+        return FolderPages(self.view, path, root, namespace, self.handout.new_folder())
 
-    def _stored(self, path: bytes, number: int) -> FolderPages | None:
+    def _stored(self, path: bytes) -> FolderPages | None:
         """The pages that are stored of a folder, if what was published since is little enough."""
         kept = self.store.read(path) if self.store is not None else None
         if kept is None:
@@ -302,13 +327,18 @@ class Pages:
             except MstfsError:
                 return None  # The root that was listed is not there any more.
             self.changes = (kept.root, head, [change.key for change in found])
-        pages = self._begun(path, kept.root, number)
-        pages.kept = kept
+        above = tuple(path.split(b"/")) if path else ()
+        drift = set()
         for key in self.changes[2]:
             parts = self.view.names.path_of(key)
-            if parts[: len(pages.parts)] == pages.parts and len(parts) > len(pages.parts):
-                pages.drift.add(parts[len(pages.parts)])
-        return pages if len(pages.drift) <= _most_drift(kept.pages * PAGE) else None
+            if parts[: len(above)] == above and len(parts) > len(above):
+                drift.add(parts[len(above)])
+        if len(drift) > _most_drift(kept.pages * PAGE):
+            return None
+        pages = self._begun(path, kept.root)
+        pages.kept = kept
+        pages.drift = drift
+        return pages
 
     def renew(self, path: bytes) -> None:
         """Nobody is half through reading a folder: begin it anew if it has changed too much."""

@@ -20,7 +20,7 @@ from mstfs.view.kinds import key_rule, names_of, namespace_of
 from mstfs.view.names import CONTROL, ITSELF, Path, in_control
 from mstfs.view.namespace import KeyNamespace
 from mstfs.view.nodes import Attributes, Command, Control, Folder, Leaf, Node, Pending, Stored
-from mstfs.view.pages import Pages
+from mstfs.view.pages import Pages, Sibling
 
 log = logging.getLogger("mstfs")
 
@@ -254,13 +254,10 @@ class View:
             return self.read_stored(node, offset, length)
         return self.contents(node)[offset : offset + length]
 
-    def siblings(
-        self, folder: bytes, after: bytes, limit: int
-    ) -> tuple[list[tuple[int, bytes, bytes]], bytes | None]:
+    def siblings(self, folder: bytes, after: bytes, limit: int) -> tuple[list[Sibling], bytes | None]:
         """Of the next `limit` keys in a folder, the files that the kernel knows and nobody changed.
 
-        Each as the number of its inode, its key and its CID. Also gives the last of these keys, None where
-        there is no further one.
+        Also gives the last of these keys, None where there is no further one.
         """
         if not isinstance(self.namespace, KeyNamespace):
             return [], None
@@ -273,13 +270,13 @@ class View:
             if inode is None:
                 number = plain_number(path)
                 if number not in self.inodes.by_number and self.pages.is_handed(number):
-                    found.append((number, key, cid))
+                    found.append(Sibling(number, key, cid, None))
                 continue
             if inode.buffer is not None or inode.pinned is not None or inode.outdated:
                 continue
             node = inode.node
             if isinstance(node, Leaf) and node.cid == cid and not node.verbatim and not inode.diverged:
-                found.append((inode.number, key, cid))
+                found.append(Sibling(inode.number, key, cid, None))
         return found, page[-1].key if len(page) == limit else None
 
     def read_stored(self, node: Stored, offset: int, length: int) -> bytes:

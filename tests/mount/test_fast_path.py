@@ -60,6 +60,21 @@ def test_reading_everything(large_car: Path, tmp_path: Path, options: tuple[str]
         assert answered(mount) > len(files) // 2
 
 
+def test_reading_everything_again(large_car: Path) -> None:
+    """What the kernel let go of is read ahead once more."""
+    expected = sorted(records_of(large_car).values())
+    with Mount(large_car, "--read-only") as mount:
+        files = [path for path in mount.path.rglob("*.json") if path.parent.name != ".mstfs"]
+        for _ in range(3):
+            before = answered(mount)
+            assert sorted(path.read_bytes() for path in files) == expected
+            assert answered(mount) - before > len(files) // 2
+            for path in files:
+                number = os.open(path, os.O_RDONLY)
+                os.posix_fadvise(number, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.close(number)
+
+
 def test_who_has_a_file_open_is_counted(car: Path) -> None:
     """Files that were opened without Python keep what they said when their names go to others."""
     with Mount(car) as mount:

@@ -14,7 +14,7 @@ from mstfs.archive import Archive
 from mstfs.blocks.car_writer import replacing
 from mstfs.repo.sample import make_sample
 from mstfs.view.page_store import SUFFIX
-from mstfs.view.pages import PAGE, WORTH_KEEPING
+from mstfs.view.pages import LARGE, PAGE
 
 POSTS = "app.bsky.feed.post"
 
@@ -64,7 +64,7 @@ def forget() -> None:
 
 def test_listings_are_kept_for_the_next_mount(large: Path) -> None:
     expected = sizes_of(published(large))
-    assert len(expected) > WORTH_KEEPING
+    assert len(expected) > LARGE
     kept = large.with_name(large.name + SUFFIX)
     with Mount(large, "--read-only") as mount:
         assert stats_of(mount / POSTS) == expected

@@ -176,7 +176,7 @@ def serve(settings: Settings, ready: Ready) -> None:
     from mstfs.fuse.commands import Commands
     from mstfs.fuse.fast_path import FastPath
     from mstfs.fuse.operations import Operations
-    from mstfs.fuse.waiting import Awake
+    from mstfs.fuse.waiting import wait_awake
 
     check_mountpoint(settings.mountpoint, nonempty="nonempty" in settings.options)
     signer = _signer(settings)
@@ -195,6 +195,7 @@ def serve(settings: Settings, ready: Ready) -> None:
                 "gave one (allow_other needs user_allow_other in /etc/fuse.conf, unless you are root)"
             ) from None
         operations.go_fast(FastPath())
+        wait_awake(operations.fast)
         if archive.car is not None and not archive.encrypted:
             how = f"{archive.kind.spelled} {archive.encoding} {settings.values.form}"
             view.pages.let_go = partial(_let_go, archive)
@@ -205,11 +206,7 @@ def serve(settings: Settings, ready: Ready) -> None:
         gc.set_threshold(100_000, 50, 100)
         try:
             announce = partial(_announce, settings, lambda: ready(_warnings(archive)))
-            instruments: list[trio.abc.Instrument] = (
-                [Awake(operations.fast)] if operations.fast.active else []
-            )
-            if operations.pauses is not None:
-                instruments.append(operations.pauses)
+            instruments = [operations.pauses] if operations.pauses is not None else []
             trio.run(_run, settings, operations, commands, announce, instruments=instruments)
         finally:
             notify("STOPPING=1")

@@ -379,11 +379,10 @@ static int comes(int number)
     return 1;
 }
 
-/* Wait a moment for the next request, before the event loop goes to sleep. */
-void mstfs_await(void)
+/* Whether the next request comes soon, before the event loop goes to sleep. */
+int mstfs_comes(void)
 {
-    if (device >= 0)
-        comes(device);
+    return device >= 0 && comes(device);
 }
 
 int fuse_session_receive_buf(struct fuse_session *se, struct fuse_buf *buf)

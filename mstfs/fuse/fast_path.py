@@ -59,7 +59,7 @@ class FastPath:
         self._inodes = (ctypes.c_uint64 * _MOST)()
         self._counts = (ctypes.c_uint32 * _MOST)()
         self._answered = ctypes.c_uint64.in_dll(_loaded, "mstfs_answered")
-        self._await = _loaded.mstfs_await
+        self._comes = _loaded.mstfs_comes
         self._declare_listings(_loaded)
 
     def _declare_listings(self, loaded: ctypes.CDLL) -> None:
@@ -123,9 +123,9 @@ class FastPath:
                 self.idle = True
                 return found
 
-    def await_next(self) -> None:
-        """Wait a moment for the next request of the kernel, without the interpreter's lock."""
-        self._await()
+    def comes(self) -> bool:
+        """Wait a moment, without the interpreter's lock, for the kernel's next request; whether it came."""
+        return bool(self._comes())
 
     # --- listings -----------------------------------------------------------------------------
 

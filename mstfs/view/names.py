@@ -20,6 +20,7 @@ Then the path of one key may be a folder on the way to others. The name `%@` in 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mstfs.limits import NAME_BYTES
 
@@ -31,6 +32,8 @@ FOLDER = b"%-"
 CONTINUED = b"%+"
 ITSELF = b"%@"
 PIECE_BYTES = 240
+ASKED = 128
+"""Answers that are remembered: one request asks the same of a name again and again."""
 
 
 def _armour(part: bytes) -> bytes:
@@ -100,6 +103,7 @@ class Names:
             names[-1] += self.suffix
         return tuple(names)
 
+    @lru_cache(maxsize=ASKED)  # noqa: B019  (one or two of these live, and as long as the process)
     def key_of(self, path: Path) -> bytes | None:
         """The key that a file's path stands for, or None if it stands for none (a scratch name)."""
         if not path or not path[-1].endswith(self.suffix):
@@ -120,6 +124,7 @@ class Names:
         """True if every key that starts with the folder's prefix is below the folder, if it can hold keys."""
         return not folder[-1].startswith(CONTINUED)
 
+    @lru_cache(maxsize=ASKED)  # noqa: B019  (one or two of these live, and as long as the process)
     def can_hold_keys(self, folder: Path) -> bool:
         """False for a folder that no key spells: scratch, or a name that is escaped without need."""
         # A part this long is cut after its first piece, wherever in a part the prefix ends. The NUL is for a

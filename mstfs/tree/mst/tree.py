@@ -37,6 +37,7 @@ class MstTree(Tree):
     def __init__(self, blocks: BlockReader, cache_bytes: int = 16 << 20) -> None:
         self.blocks = blocks
         self._cache = NodeCache(cache_bytes, cost_of)
+        self._asked: tuple[bytes, bytes, bytes | None] = (b"", b"", None)
 
     def node(self, cid: bytes) -> MstNode:
         """The decoded node with this CID, strictly checked as a single node."""
@@ -63,7 +64,11 @@ class MstTree(Tree):
         return load
 
     def get(self, root: bytes, key: bytes) -> bytes | None:
-        return search.get(self.node, root, key)
+        # To create a file is to ask for its name a dozen times.
+        asked = self._asked
+        if asked[:2] != (root, key):
+            asked = self._asked = (root, key, search.get(self.node, root, key))
+        return asked[2]
 
     def page(
         self,

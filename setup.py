@@ -12,6 +12,7 @@ setup(
             define_macros=[("_FILE_OFFSET_BITS", "64")],
             optional=True,
         ),
+        Extension("mstfs.blocks.fast_index", sources=["mstfs/blocks/fast_index.c"], optional=True),
         Extension("mstfs.tree.mst.fast_node", sources=["mstfs/tree/mst/fast_node.c"], optional=True),
     ]
 )

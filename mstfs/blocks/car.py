@@ -189,7 +189,8 @@ class CarFile:
 
     def _pread(self, cid: bytes, length: int, offset: int) -> bytes:
         try:
-            return read_all(self._fd, length, offset)
+            data = os.pread(self._fd, length, offset)
+            return data if len(data) == length else read_all(self._fd, length, offset)
         except OverflowError:  # a damaged index may name offsets that no file has
             return b""
         except OSError as error:

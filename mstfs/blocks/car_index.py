@@ -35,6 +35,11 @@ from mstfs.blocks.car_scan import ROW, Problem, Scan, row_key
 from mstfs.blocks.car_writer import replacing
 from mstfs.codec import cid as cids
 
+try:
+    from mstfs.blocks import fast_index
+except ImportError:  # There was no compiler: everything is done here.
+    fast_index = None  # type: ignore[assignment]
+
 SUFFIX = ".mstfs-index"
 _MAGIC = b"mstfsix1"
 _HEADER_BYTES = 4096
@@ -92,6 +97,13 @@ class CarIndex:
 
     def find(self, cid: bytes) -> Hit | None:
         """The first copy of a block in the file. CidError if the CID is malformed."""
+        if fast_index is not None:
+            hit = fast_index.find(self._buffer, _HEADER_BYTES, self.row_count, cid)
+            if hit is not NotImplemented:
+                return hit
+        return self._find(cid)
+
+    def _find(self, cid: bytes) -> Hit | None:
         if len(cid) == 36 and cid[3] == 32 and cid[0] == 1 and cid[1] < 0x80 and cid[2] < 0x80:
             # Version 1, one byte of codec, one of hash function, 32 of digest: no need to ask further.
             code = cid[2]

@@ -1,0 +1,6 @@
+from mmap import mmap
+from types import NotImplementedType
+
+def find(
+    table: mmap | memoryview, header: int, rows: int, cid: bytes, /
+) -> tuple[int, int, int] | NotImplementedType | None: ...

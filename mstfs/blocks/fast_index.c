@@ -62,7 +62,8 @@ static PyObject *find(PyObject *module, PyObject *const *args, Py_ssize_t given)
         return Py_NewRef(Py_NotImplemented);
     if (PyObject_GetBuffer(args[0], &table, PyBUF_SIMPLE))
         return NULL;
-    if (header < 0 || header > table.len || header % 8 || count < 0 || count > (table.len - header) / (8 * ROW_WORDS)) {
+    if (header < 0 || header > table.len || header % 8 || count < 0 ||
+        count > (table.len - header) / (8 * ROW_WORDS)) {
         PyBuffer_Release(&table);
         return PyErr_Format(PyExc_ValueError, "the table is too short");
     }

@@ -51,7 +51,9 @@ def edits_of(work: str, keys: list[str]) -> list[tuple[str, bool]]:
 
 
 def run_mstfs(work: str, car: Path) -> dict[str, float]:
-    """One piece of work with mstfs."""
+    """One piece of work with mstfs. What an archive loads for its kind is loaded before, as for the peer."""
+    import mstfs.tree.mst.tree
+    import mstfs.values.records  # noqa: F401
     from mstfs.archive import Archive
     from mstfs.codec import cid as cids
     from mstfs.tree.interface import Edit

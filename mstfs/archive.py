@@ -22,7 +22,6 @@ from mstfs.blocks.sqlite import Database
 from mstfs.codec import cid as cids
 from mstfs.errors import Refused
 from mstfs.opening import Mode, Reading, car_of, is_overlay, open_overlay, open_workspace
-from mstfs.publish import export
 from mstfs.publish.plan import publish
 from mstfs.repo.commit import Signer
 from mstfs.repo.head import Head
@@ -245,7 +244,9 @@ class Archive(MutableMapping[str, Any]):
 
     def ids(self) -> Iterator[str]:
         """The CIDs of all blocks that the head reaches."""
-        for cid, _ in export.reachable(self.workspace, self.head):
+        from mstfs.publish.export import reachable
+
+        for cid, _ in reachable(self.workspace, self.head):
             yield cids.to_text(cid)
 
     # --- publishing ---------------------------------------------------------------------------
@@ -277,12 +278,14 @@ class Archive(MutableMapping[str, Any]):
         With `since`, only blocks that this older root does not reach. Refused where the target is the CAR or
         the overlay itself.
         """
+        from mstfs.publish.export import export_car
+
         for own in (self.car.path if self.car is not None else None, self.overlay_path):
             if own is not None and os.path.exists(target) and os.path.samefile(own, target):
                 raise Refused(f"{target} is part of this archive: export to another file")
         head = self.head if root is None else self.workspace.read_head(root)
         base = None if since is None else self.workspace.read_head(since)
-        return export.export_car(self.workspace, head, Path(target), since=base)
+        return export_car(self.workspace, head, Path(target), since=base)
 
 
 def _spelled(key: str) -> bytes | None:

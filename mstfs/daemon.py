@@ -200,10 +200,7 @@ def serve(settings: Settings, ready: Ready) -> None:
             how = f"{archive.kind.spelled} {archive.encoding} {settings.values.form}"
             view.pages.let_go = partial(_let_go, archive)
             view.pages.store = PageStore(place_of(archive.car.path, archive.car.fingerprint), how)
-        # What lives now lives to the end: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(100_000, 50, 100)
+        gc.freeze()  # What lives now lives to the end.
         try:
             announce = partial(_announce, settings, lambda: ready(_warnings(archive)))
             instruments = [operations.pauses] if operations.pauses is not None else []

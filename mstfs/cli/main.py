@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from mstfs import __version__
 from mstfs.cli import exits
@@ -19,10 +20,21 @@ Mount the Merkle tree in a CAR file as a folder, edit it with the tools you have
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Every command with its arguments; declares only, imports nothing heavy."""
-    from mstfs.cli import archives, changes, checks, completion, demo, mounts, records, transfers
+FAMILIES = {
+    "mounts": ("mount", "umount", "sync", "revert", "checkout"),
+    "records": ("ls", "cat"),
+    "changes": ("log", "status", "diff"),
+    "archives": ("info", "export"),
+    "transfers": ("convert", "import"),
+    "checks": ("verify", "prove"),
+    "demo": ("demo",),
+    "completion": ("completion",),
+}
+"""The modules of the commands, in the order in which help shows them."""
 
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Every command with its arguments, or only those of the family of one; imports nothing heavy."""
     parser = argparse.ArgumentParser(
         prog="mstfs",
         description=DESCRIPTION,
@@ -32,15 +44,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mstfs {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for family in (mounts, records, changes, archives, transfers, checks, demo, completion):
-        family.add(commands)
+    known = any(command in family for family in FAMILIES.values())
+    for module, family in FAMILIES.items():
+        if not known or command in family:
+            import_module(f"mstfs.cli.{module}").add(commands)
     return parser
 
 
 def run(arguments: Sequence[str]) -> int:
     """Parse and run one command; returns its exit code."""
-    parser = build_parser()
-    if "_ARGCOMPLETE" in os.environ:
+    completing = "_ARGCOMPLETE" in os.environ
+    named = next((argument for argument in arguments if not argument.startswith("-")), None)
+    parser = build_parser(None if completing else named)
+    if completing:
         import argcomplete
 
         argcomplete.autocomplete(parser)

@@ -13,6 +13,7 @@ from mstfs.errors import LimitExceeded, NodeError
 from mstfs.limits import TREE_HEIGHT
 from mstfs.tree.interface import UNREADABLE, Entry, OnMissing
 from mstfs.tree.mst.node import Load, MstNode, decode, depth_of
+from mstfs.tree.ordered import behind
 
 Run: TypeAlias = tuple[Sequence[bytes], Sequence[bytes]]
 """Keys and values of neighbouring entries, at least one."""
@@ -112,7 +113,7 @@ def page(
     if limit is not None and limit <= 0:
         return entries
     start = prefix if after is None or after < prefix else after + b"\0"
-    for keys, values in _until(runs(load, root, start, on_missing), _behind(prefix)):
+    for keys, values in _until(runs(load, root, start, on_missing), behind(prefix)):
         entries.extend(map(new_entry, zip(keys, values, strict=True)))
         if limit is not None and len(entries) >= limit:
             del entries[limit:]
@@ -124,23 +125,17 @@ def walk(
     load: Load, root: bytes, prefix: bytes = b"", on_missing: OnMissing | None = None
 ) -> Iterator[Entry]:
     """Every entry with this prefix in key order, reading nodes only as far as it is consumed."""
-    for keys, values in _until(runs(load, root, prefix, on_missing), _behind(prefix)):
+    for keys, values in _until(runs(load, root, prefix, on_missing), behind(prefix)):
         yield from map(new_entry, zip(keys, values, strict=True))
 
 
 def columns(load: Load, root: bytes, prefix: bytes = b"") -> tuple[list[bytes], list[bytes]]:
     """The keys with this prefix in order, and their CIDs."""
     columns: tuple[list[bytes], list[bytes]] = [], []
-    for keys, values in _until(runs(load, root, prefix, None), _behind(prefix)):
+    for keys, values in _until(runs(load, root, prefix, None), behind(prefix)):
         columns[0].extend(keys)
         columns[1].extend(values)
     return columns
-
-
-def _behind(prefix: bytes) -> bytes | None:
-    # The least key that is greater than every key with the prefix; None if there is no such key.
-    stem = prefix.rstrip(b"\xff")
-    return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None
 
 
 def _until(source: Iterable[Run], end: bytes | None) -> Iterator[Run]:

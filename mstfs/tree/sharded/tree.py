@@ -1,13 +1,13 @@
 """The tree over one block reader, with caches of manifests, shards and metadata documents."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 
 from mstfs.blocks.interface import BlockReader
 from mstfs.codec import cid as cids
 from mstfs.errors import LimitExceeded, MissingBlock, MissingBlocks, NodeError, Refused
-from mstfs.tree.interface import UNREADABLE, Applied, Edit, Entry, OnMissing, Tree, TreeDiff
+from mstfs.tree.interface import UNREADABLE, Applied, Edit, Entry, OnMissing, TreeDiff
 from mstfs.tree.node_cache import NodeCache
+from mstfs.tree.ordered import OrderedTree
 from mstfs.tree.sharded import content, search, shard
 from mstfs.tree.sharded import diff as diffs
 from mstfs.tree.sharded import document as documents
@@ -31,7 +31,7 @@ _DOCUMENTS = 4096
 """Metadata documents of which is remembered what they say."""
 
 
-class ShardedTree(Tree):
+class ShardedTree(OrderedTree):
     """Every sharded Zarr store whose blocks `blocks` can read. Errors and answers are those of `Tree`.
 
     Keys are those of the Zarr store. `files` reads what is a UnixFS file where a single block would do;
@@ -94,26 +94,7 @@ class ShardedTree(Tree):
     def get(self, root: bytes, key: bytes) -> bytes | None:
         return self.store(root).get(key)
 
-    def page(
-        self,
-        root: bytes,
-        prefix: bytes = b"",
-        after: bytes | None = None,
-        limit: int | None = None,
-        on_missing: OnMissing | None = None,
-    ) -> list[Entry]:
-        if limit is not None and limit <= 0:
-            return []
-        start = prefix if after is None or after < prefix else after + b"\0"
-        return list(islice(self._entries(root, start, _behind(prefix), on_missing), limit))
-
-    def walk(self, root: bytes, prefix: bytes = b"", on_missing: OnMissing | None = None) -> Iterator[Entry]:
-        return self._entries(root, prefix, _behind(prefix), on_missing)
-
-    def seek(self, root: bytes, key: bytes, on_missing: OnMissing | None = None) -> Entry | None:
-        return next(self._entries(root, key, None, on_missing), None)
-
-    def _entries(
+    def between(
         self, root: bytes, start: bytes, end: bytes | None, on_missing: OnMissing | None
     ) -> Iterator[Entry]:
         try:
@@ -162,9 +143,3 @@ def _cost_of_store(store: Store) -> int:
     arrays = [*manifest.arrays.values(), *([] if manifest.chunks is None else [manifest.chunks])]
     places = sum(_CID_COST * len(index.present) + 16 * len(index.shards) + _ARRAY_COST for index in arrays)
     return places + _KEY_COST * len(manifest.keys) + sum(map(len, manifest.keys))
-
-
-def _behind(prefix: bytes) -> bytes | None:
-    # The least key that is greater than every key with the prefix; None if there is no such key.
-    stem = prefix.rstrip(b"\xff")
-    return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None

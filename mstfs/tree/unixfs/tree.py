@@ -1,7 +1,6 @@
 """The tree over one block reader, with a cache of decoded nodes and of sorted directories."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from threading import Lock
 
 from mstfs.blocks.interface import BlockReader
@@ -9,8 +8,9 @@ from mstfs.codec import cid as cids
 from mstfs.codec import dag_pb
 from mstfs.codec.dag_pb import KIND_DIRECTORY, PBNode, UnixfsData
 from mstfs.errors import MstfsError, Refused
-from mstfs.tree.interface import Applied, Edit, Entry, OnMissing, Tree, TreeDiff
+from mstfs.tree.interface import Applied, Edit, Entry, OnMissing, TreeDiff
 from mstfs.tree.node_cache import NodeCache
+from mstfs.tree.ordered import OrderedTree, behind
 from mstfs.tree.unixfs import diff as diffs
 from mstfs.tree.unixfs import directory, file, path
 from mstfs.tree.unixfs.directory import Dirent, Listing
@@ -37,7 +37,7 @@ def cost_of(node: UnixfsNode) -> int:
     return _NODE_COST + len(node.data) + _LINK_COST * len(node.links) + sum(map(len, node.names))
 
 
-class UnixfsTree(Tree):
+class UnixfsTree(OrderedTree):
     """Every UnixFS tree whose blocks `blocks` can read. Errors and answers are those of `Tree`.
 
     Keys are paths, entries are files and symbolic links. `cache_bytes` bounds the memory for decoded nodes;
@@ -128,33 +128,14 @@ class UnixfsTree(Tree):
         self, root: bytes, prefix: bytes = b"", on_missing: OnMissing | None = None
     ) -> Iterator[Place]:
         """Everything below `root` in key order, directories too; see `path.places`."""
-        return path.places(self.node, self.listing, root, prefix, _behind(prefix), on_missing)
+        return path.places(self.node, self.listing, root, prefix, behind(prefix), on_missing)
 
     def get(self, root: bytes, key: bytes) -> bytes | None:
         """The CID of the file or symbolic link at a path; None for a directory."""
         cid = path.resolve(self.node, root, key)
         return None if cid is None or path.kind_of(self.node, cid) == DIRECTORY else cid
 
-    def page(
-        self,
-        root: bytes,
-        prefix: bytes = b"",
-        after: bytes | None = None,
-        limit: int | None = None,
-        on_missing: OnMissing | None = None,
-    ) -> list[Entry]:
-        if limit is not None and limit <= 0:
-            return []
-        start = prefix if after is None or after < prefix else after + b"\0"
-        return list(islice(self._walk(root, start, _behind(prefix), on_missing), limit))
-
-    def walk(self, root: bytes, prefix: bytes = b"", on_missing: OnMissing | None = None) -> Iterator[Entry]:
-        return self._walk(root, prefix, _behind(prefix), on_missing)
-
-    def seek(self, root: bytes, key: bytes, on_missing: OnMissing | None = None) -> Entry | None:
-        return next(self._walk(root, key, None, on_missing), None)
-
-    def _walk(
+    def between(
         self, root: bytes, start: bytes, end: bytes | None, on_missing: OnMissing | None
     ) -> Iterator[Entry]:
         for place in path.places(self.node, self.listing, root, start, end, on_missing):
@@ -189,9 +170,3 @@ class UnixfsTree(Tree):
             yield cid, block
             if codec == cids.DAG_PB:
                 stack.extend(reversed(decode(cid, block).links))
-
-
-def _behind(prefix: bytes) -> bytes | None:
-    # The least key that is greater than every key with the prefix; None if there is no such key.
-    stem = prefix.rstrip(b"\xff")
-    return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None

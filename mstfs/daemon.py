@@ -169,6 +169,7 @@ def serve(settings: Settings, ready: Ready) -> None:
     Raises MountError, OverlayError, CarError and their kin where it cannot begin; PublishError and
     StorageFull where the last publication failed (edits stay staged).
     """
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # Until there is something to tell; it must not end us.
     check_packages()
     import pyfuse3
     import trio
@@ -195,7 +196,7 @@ def serve(settings: Settings, ready: Ready) -> None:
                 "gave one (allow_other needs user_allow_other in /etc/fuse.conf, unless you are root)"
             ) from None
         operations.go_fast(FastPath())
-        wait_awake(operations.fast)
+        wait_awake(operations.fast, lambda: operations.answering > 0)
         if archive.car is not None and not archive.encrypted:
             how = f"{archive.kind.spelled} {archive.encoding} {settings.values.form}"
             view.pages.let_go = partial(_let_go, archive)

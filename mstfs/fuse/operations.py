@@ -50,6 +50,7 @@ def answered(handler: Handler) -> Handler:
     @functools.wraps(handler)
     async def guarded(self: "Operations", *arguments: Any) -> Any:
         self.requests[name] += 1
+        self.answering += 1
         try:
             return await handler(self, *arguments)
         except FUSEError:
@@ -64,6 +65,8 @@ def answered(handler: Handler) -> Handler:
             self.errors += 1
             log.exception("unexpected error in %s%r", name, arguments[:2])
             raise FUSEError(errno.EIO) from None
+        finally:
+            self.answering -= 1
 
     return guarded  # type: ignore[return-value]
 
@@ -90,6 +93,7 @@ class Operations(pyfuse3.Operations):
         self.listings = Listings(view, self.fast, self.entries)
         self.errors = 0
         self.requests: Counter[str] = Counter()
+        self.answering = 0
         self.pauses = pauses.wanted()
 
     def go_fast(self, fast: FastPath) -> None:

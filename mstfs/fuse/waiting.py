@@ -5,6 +5,7 @@ trio that looks at the kernel for a moment before it waits, and gives nobody els
 to be waited for. It has a place for that: `pyfuse3.asyncio` puts its own trio there too.
 """
 
+from collections.abc import Callable
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -18,9 +19,12 @@ TURN_SECONDS = 0.004
 """How long others may have to wait for us."""
 
 
-def wait_awake(fast: FastPath) -> None:
-    """Let pyfuse3 wait like that from now on, if there is a fast path."""
-    pyfuse3.trio = Trio(fast) if fast.active else trio  # type: ignore[attr-defined]
+def wait_awake(fast: FastPath, others: Callable[[], bool]) -> None:
+    """Let pyfuse3 wait like that from now on, if there is a fast path, and but for when there are `others`.
+
+    These are handlers that are half through a request: for them, each turn of the event loop counts.
+    """
+    pyfuse3.trio = Trio(fast, others) if fast.active else trio  # type: ignore[attr-defined]
 
 
 class Lock:
@@ -55,8 +59,9 @@ class Lock:
 class LowLevel:
     """`trio.lowlevel`, with another way to wait."""
 
-    def __init__(self, fast: FastPath) -> None:
+    def __init__(self, fast: FastPath, others: Callable[[], bool]) -> None:
         self.fast = fast
+        self.others = others
         self.turn = 0.0
 
     def __getattr__(self, name: str) -> Any:
@@ -68,7 +73,7 @@ class LowLevel:
         if now - self.turn > TURN_SECONDS:
             await trio.lowlevel.checkpoint()
             self.turn = perf_counter()
-        if not self.fast.comes():
+        if self.others() or not self.fast.comes():
             await trio.lowlevel.wait_readable(file)
             self.turn = perf_counter()
 
@@ -78,8 +83,8 @@ class Trio:
 
     Lock = Lock
 
-    def __init__(self, fast: FastPath) -> None:
-        self.lowlevel = LowLevel(fast)
+    def __init__(self, fast: FastPath, others: Callable[[], bool]) -> None:
+        self.lowlevel = LowLevel(fast, others)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(trio, name)

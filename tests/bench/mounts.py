@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.table import Times, show
@@ -225,6 +226,12 @@ def others(scratch: Path, tree: Path, image: str) -> list[Peer]:
         found.append(Peer("squashfuse_ll", ["squashfuse_ll", "-f", str(scratch / image), "{mnt}"]))
     else:
         print("squashfuse_ll is left out: squashfuse and squashfs-tools are not installed", file=sys.stderr)
+    if find_spec("ratarmount") is not None:
+        archive = (scratch / image).with_suffix(".tar")
+        run("tar", "cf", archive, "-C", tree, ".")
+        found.append(Peer("ratarmount", [sys.executable, "-m", "ratarmount", "-f", str(archive), "{mnt}"]))
+    else:
+        print("ratarmount is left out: it is not installed", file=sys.stderr)
     return found
 
 

@@ -149,13 +149,13 @@ class Operations(pyfuse3.Operations):
     def stand_down(self) -> None:
         """Before anything changes: nothing is answered without Python any more, and all opens are counted."""
         self.listings.withdraw()
+        self.ahead.begin_again()
         if self.fast.idle:
             return
         for number, count in self.fast.stand_down():
             inode = self.view.inodes.numbered(number)
             if inode is not None:
                 inode.opens += count
-        self.ahead.begin_again()
 
     # --- look-up and attributes ---------------------------------------------------------------
 

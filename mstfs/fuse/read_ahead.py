@@ -72,7 +72,7 @@ class ReadAhead:
         self.windows: OrderedDict[bytes, Window] = OrderedDict()
 
     def begin_again(self) -> None:
-        """Every offer was taken back."""
+        """Something is about to change: what was known of its folder is not known any more."""
         self.windows.clear()
 
     def missed(self, inode: Inode) -> None:

@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mstfs import __version__
 from mstfs.archive import Archive
 from mstfs.codec.cid import to_text
 from mstfs.config import Settings
@@ -198,7 +199,8 @@ def serve(settings: Settings, ready: Ready) -> None:
         operations.go_fast(FastPath())
         wait_awake(operations.fast, lambda: operations.answering > 0)
         if archive.car is not None and not archive.encrypted:
-            how = f"{archive.kind.spelled} {archive.encoding} {settings.values.form}"
+            # Another version may show the same block in another way, and a listing says how long that is.
+            how = f"{__version__} {archive.kind.spelled} {archive.encoding} {settings.values.form}"
             view.pages.let_go = partial(_let_go, archive)
             view.pages.store = PageStore(place_of(archive.car.path, archive.car.fingerprint), how)
         gc.freeze()  # What lives now lives to the end.

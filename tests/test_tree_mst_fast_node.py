@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from naive_mst import cid_of, value
 
 from mstfs.errors import LimitExceeded, NodeError
+from mstfs.limits import KEY_BYTES
 from mstfs.tree.mst import fast_node
 from mstfs.tree.mst import node as nodes
 from mstfs.tree.mst.node import MstNode
@@ -102,6 +103,14 @@ def test_wide_nodes(count: int) -> None:
     block = encoded_in_python(node)
     assert len(block) <= 8192
     assert fast_node.decode(MstNode, block) == node
+
+
+def test_no_block_that_is_read_can_spell_a_key_over_the_limit() -> None:
+    block = encoded_in_python(MstNode((b"a" * 8070,), (value(1),), (None, None)))
+    assert fast_node.decode(MstNode, block) is not None
+    larger = encoded_in_python(MstNode((b"a" * 8192,), (value(1),), (None, None)))
+    assert fast_node.decode(MstNode, larger) is None
+    assert KEY_BYTES >= 8192, "fast_node.c reads blocks of up to 8,192 bytes"
 
 
 def test_uncommon_shapes_are_left_to_python() -> None:

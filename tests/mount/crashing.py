@@ -54,9 +54,9 @@ def verify(target: Path) -> None:
 class Victims:
     """Mounts one archive again and again, and kills each daemon; `kills` counts them."""
 
-    def __init__(self, folder: Path, library: Path, rng: random.Random) -> None:
+    def __init__(self, folder: Path, shim: Path, rng: random.Random) -> None:
         self.folder = folder
-        self.library = library
+        self.shim = shim
         self.rng = rng
         self.archive = folder / "archive"
         self.archive.mkdir()
@@ -78,7 +78,7 @@ class Victims:
     def life(self, doom: Doom) -> None:
         """Mount, look, work, die, look at what is left."""
         more = {"kill_at": doom.change} if doom.change else {}
-        self.mount.environment = faulty_io.environment(self.library, self.overlay, **more)
+        self.mount.environment = faulty_io.environment(self.shim, self.overlay, **more)
         if doom.step:
             self.mount.environment["MSTFS_FAULT_POINT"] = doom.step
         timer = Timer(doom.seconds, self.shoot)

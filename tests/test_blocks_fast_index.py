@@ -51,6 +51,16 @@ def test_the_same_is_found(held: list[bytes], others: list[bytes], codes: list[i
             assert index.find(cid) == in_python(index, cid)
 
 
+def test_digests_that_differ_in_one_byte_are_others() -> None:
+    held = hashlib.sha256(b"held").digest()
+    data = memoryview(table([held], [0x12]))
+    for at in range(32):
+        other = held[:at] + bytes([held[at] ^ 1]) + held[at + 1 :]
+        found = fast_index.find(data, HEADER, 1, b"\x01\x71\x12\x20" + other)
+        assert not isinstance(found, tuple), at
+    assert fast_index.find(data, HEADER, 1, b"\x01\x71\x12\x20" + held) == (0, 36, 0)
+
+
 def test_large_tables() -> None:
     held = [hashlib.sha256(b"%d" % number).digest() for number in range(50_000)]
     data = table(held, [0x12])

@@ -95,6 +95,11 @@ def test_every_byte_of_a_block_matters() -> None:
             assert read is None or read == in_python(changed)
 
 
+@given(made(), st.binary(min_size=1, max_size=3))
+def test_nothing_may_stand_behind_a_node(node: MstNode, more: bytes) -> None:
+    assert fast_node.decode(MstNode, encoded_in_python(node) + more) is None
+
+
 @pytest.mark.parametrize("count", [23, 24, 100, 145])
 def test_wide_nodes(count: int) -> None:
     node = MstNode(

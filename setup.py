@@ -6,8 +6,8 @@ setup(
     ext_modules=[
         Extension(
             "mstfs.fuse.fast_path_wrapper",
-            sources=["mstfs/fuse/fast_path.c", "mstfs/fuse/fast_listing.c"],
-            depends=["mstfs/fuse/fast_listing.h"],
+            sources=["mstfs/fuse/fast_path.c", "mstfs/fuse/fast_listing.c", "mstfs/fuse/fast_push.c"],
+            depends=["mstfs/fuse/fast_listing.h", "mstfs/fuse/fast_push.h"],
             include_dirs=["/usr/include/fuse3", "/usr/local/include/fuse3"],
             define_macros=[("_FILE_OFFSET_BITS", "64")],
             optional=True,

@@ -316,6 +316,7 @@ def _about(settings: Settings, archive: Archive, operations: Any, commands: Any)
         "signing": commands.signer.did_key if commands.signer is not None else None,
         "torn": archive.car.torn if archive.car is not None else None,
         "answered_without_python": operations.fast.answered,
+        "pushed": operations.fast.pushed,
         "errors": operations.errors,
         "requests": {
             "total": sum(asked.values()),

@@ -39,6 +39,7 @@
 #include <time.h>
 
 #include "fast_listing.h"
+#include "fast_push.h"
 
 #undef fuse_session_new
 
@@ -144,6 +145,27 @@ void mstfs_offer(uint64_t ino, const char *data, uint32_t size)
         mstfs_held += size;
     }
     pthread_mutex_unlock(&lock);
+}
+
+char *mstfs_take_offer(uint64_t inode, uint32_t *size)
+{
+    char *data = NULL;
+
+    pthread_mutex_lock(&lock);
+    struct file *file = find(inode);
+    if (file && file->data) {
+        data = file->data;
+        *size = file->size;
+        mstfs_held -= file->size;
+        file->data = NULL;
+    }
+    pthread_mutex_unlock(&lock);
+    return data;
+}
+
+int mstfs_device(void)
+{
+    return device;
 }
 
 /* Take back what was offered and not asked for; what is open here stays so. */
@@ -338,6 +360,8 @@ static int is_ours(const struct fuse_buf *buf)
         return buf->size > sizeof(*head) + sizeof(struct fuse_getxattr_in) + 10
             && (!strncmp(name, "security.", 9) || !strncmp(name, "system.", 7));
     }
+    if (head->opcode == FUSE_READ)
+        mstfs_push_saw(head->pid);
     if (head->opcode != FUSE_READ && head->opcode != FUSE_OPEN && head->opcode != FUSE_RELEASE)
         return 0;
     pthread_mutex_lock(&lock);

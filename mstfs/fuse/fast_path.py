@@ -60,6 +60,11 @@ class FastPath:
         self._counts = (ctypes.c_uint32 * _MOST)()
         self._answered = ctypes.c_uint64.in_dll(_loaded, "mstfs_answered")
         self._comes = _loaded.mstfs_comes
+        self._push = _loaded.mstfs_push
+        self._push.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+        self._push_end = _loaded.mstfs_push_end
+        self._pushed = ctypes.c_size_t.in_dll(_loaded, "mstfs_pushed")
+        self._reads_alone = _loaded.mstfs_reads_alone
         self._declare_listings(_loaded)
 
     def _declare_listings(self, loaded: ctypes.CDLL) -> None:
@@ -110,6 +115,28 @@ class FastPath:
     def forget(self) -> None:
         """Take back what was offered and not asked for. What was opened stays so."""
         self._forget()
+
+    @property
+    def reads_alone(self) -> bool:
+        """Whether what was read of late was all read by one thread."""
+        return bool(self._reads_alone())
+
+    def push(self, numbers: list[int]) -> bool:
+        """Begin to give the kernel what is offered of up to 64 files, none of which is being read.
+
+        False if those before take too long, as somebody else reads one of them. Call `end_push` in the end.
+        """
+        inodes = array("Q", numbers)
+        return bool(self._push(*inodes.buffer_info()))
+
+    def end_push(self) -> bool:
+        """Wait until the kernel has all of them, for a moment; False if that is not enough."""
+        return bool(self._push_end())
+
+    @property
+    def pushed(self) -> int:
+        """How many files the kernel was given that it had not asked for."""
+        return int(self._pushed.value) if self.active else 0
 
     def stand_down(self) -> list[tuple[int, int]]:
         """Before anything changes: take back every offer. Gives inodes, and how often each was opened."""

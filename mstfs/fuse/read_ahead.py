@@ -2,13 +2,12 @@
 
 The first miss in a folder does nothing. With each further one more of the files that follow are rendered and
 offered to the fast path, and once the end of the folder was reached, those before. So a reader that goes in
-the order of the listing misses rarely, and so does one that goes in any other order but takes them all.
+the order of the listing misses rarely, and so does one that goes in any other order but takes them all. On
+read-only mounts a reader that is alone need not even ask: the kernel is given what was offered (fast_push.c).
 
 Tricky bits
     Files are rendered while the reader waits: with one processor for the reader and one for who answers it, a
-    thread beside them only takes turns with both. Pushing files into the kernel unasked would save requests,
-    but the kernel locks a page that it asks for, and who pushes that page is stuck, beyond any kill, until
-    somebody answers.
+    thread beside them only takes turns with both.
 """
 
 from collections import OrderedDict
@@ -44,6 +43,9 @@ SECONDS = 0.004
 FOLDERS = 16
 """Folders that are remembered."""
 
+QUIET_SECONDS = 10.0
+"""How long nothing is pushed after two programs wanted the same file at once."""
+
 
 @dataclass
 class Window:
@@ -70,6 +72,8 @@ class ReadAhead:
         self.view = view
         self.fast = fast
         self.windows: OrderedDict[bytes, Window] = OrderedDict()
+        self.pushes = view.workspace.read_only
+        self.pushes_from = 0.0
 
     def begin_again(self) -> None:
         """Something is about to change: what was known of its folder is not known any more."""
@@ -97,36 +101,44 @@ class ReadAhead:
         if not window.wrapped:
             window.at = max(window.at, place[1]) if place is not None else window.at
             window.after = max(window.after, node.key)
-        self._advance(window, folder, pages)
+        self._advance(window, folder, pages, inode.number)
 
-    def _advance(self, window: Window, folder: bytes, pages: FolderPages | None) -> None:
+    def _advance(self, window: Window, folder: bytes, pages: FolderPages | None, waiting: int) -> None:
+        """Offer what comes next in a folder, or push it, while one file of it is waited for."""
         end = perf_counter() + SECONDS
         wanted = window.size
         window.size = min(2 * window.size, MOST)
-        while wanted > 0:
-            if self._some(window, folder, pages, min(wanted, AT_ONCE)):
-                window.end_reached()
-                return
+        pushes = self.pushes and self.fast.reads_alone and perf_counter() > self.pushes_from
+        more = True
+        while more and wanted > 0:
+            more, files = self._some(window, folder, pages, min(wanted, AT_ONCE))
             wanted -= AT_ONCE
-            if perf_counter() > end:
-                return
+            offered = self._offer(file for file in files if file.number != waiting)
+            if (pushes and not self.fast.push(offered)) or perf_counter() > end:
+                break
+        if not more:
+            window.end_reached()
+        if pushes and not self.fast.end_push():
+            self.pushes_from = perf_counter() + QUIET_SECONDS
 
-    def _some(self, window: Window, folder: bytes, pages: FolderPages | None, count: int) -> bool:
-        """Offer the files among the next entries of a folder; whether there are no more."""
+    def _some(
+        self, window: Window, folder: bytes, pages: FolderPages | None, count: int
+    ) -> tuple[bool, Iterable[Sibling]]:
+        """The files among the next entries of a folder, and whether there are more."""
         if pages is None:
             files, last = self.view.siblings(folder, window.after, count)
-            self._offer(files)
             window.after = last or b""
-            return last is None
+            return last is not None, files
         if window.different is None:
             window.different = frozenset(self.view.pages.differences(pages))
         first = window.at
         window.at = min(first + count, pages.count)
-        self._offer(pages.files(first, window.at, window.different))
-        return window.at == pages.count
+        return window.at < pages.count, pages.files(first, window.at, window.different)
 
-    def _offer(self, files: Iterable[Sibling]) -> None:
+    def _offer(self, files: Iterable[Sibling]) -> list[int]:
+        """Offer files; gives their numbers."""
         values = self.view.values
+        offered: list[int] = []
         for number, key, cid, size in files:
             try:
                 if size is None:
@@ -138,3 +150,5 @@ class ReadAhead:
                 continue  # Who reads it is told.
             if len(data) == size:
                 self.fast.offer(number, data)
+                offered.append(number)
+        return offered

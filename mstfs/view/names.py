@@ -108,6 +108,13 @@ class Names:
         """The key that a file's path stands for, or None if it stands for none (a scratch name)."""
         if not path or not path[-1].endswith(self.suffix):
             return None
+        if len(path) == 2:
+            folder, name = path
+            # The common shape, as in `path_of`: each part of the key is the name as it stands.
+            leaf = name[: len(name) - len(self.suffix)]
+            key = folder + b"/" + leaf
+            if is_plain(folder, NAME_BYTES) and is_plain(leaf, NAME_BYTES - len(self.suffix)):
+                return key if key.count(b"/") == 1 else None
         key, complete = _join((*path[:-1], path[-1][: len(path[-1]) - len(self.suffix)]))
         if not complete or self.path_of(key) != path:
             return None

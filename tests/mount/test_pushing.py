@@ -1,0 +1,99 @@
+"""Files that the kernel is given before it asks for them: on read-only mounts, to one reader at a time."""
+
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mount.mounting import PROJECT, Mount, files_below, records_of
+from mstfs.repo.sample import make_sample
+
+COUNT = 2000
+
+# Pushes the very file that is being read, whose page the kernel has locked until it has the answer.
+COLLIDING = """
+from mstfs.fuse import fast_path, read_ahead
+
+missed, push = read_ahead.ReadAhead.missed, fast_path.FastPath.push
+
+
+def missed_with_memory(self, inode):
+    fast_path.being_read = self, inode
+    missed(self, inode)
+
+
+def push_of_what_is_read(self, numbers):
+    ahead, inode = fast_path.being_read
+    leaf = ahead.view.node(inode)
+    self.offer(inode.number, ahead.view.values.read(leaf.key, leaf.cid, 0, 1 << 20))
+    return push(self, [inode.number, *numbers][:64])
+
+
+read_ahead.ReadAhead.missed = missed_with_memory
+fast_path.FastPath.push = push_of_what_is_read
+"""
+
+
+@pytest.fixture(scope="module")
+def large_car(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pushing") / "large.car"
+    make_sample(path, COUNT, 7)
+    # With the listings stored, the files are not rendered before they are read.
+    folder = path.parent / "first"
+    folder.mkdir()
+    with Mount(path, "--read-only", point=folder):
+        subprocess.run(["find", folder], check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
+def expected(car: Path) -> list[bytes]:
+    return sorted(records_of(car).values())
+
+
+def in_order(folder: Path) -> list[bytes]:
+    """The contents of all files, folder by folder, in the order of the listings."""
+    return sorted(files_below(folder).values())
+
+
+def test_a_reader_that_is_alone_hardly_asks(large_car: Path) -> None:
+    with Mount(large_car, "--read-only") as mount:
+        assert in_order(mount.path) == expected(large_car)
+        status = mount.status()
+        assert status["pushed"] > COUNT // 2
+        assert status["requests"]["read"] + status["answered_without_python"] < COUNT // 2
+        assert in_order(mount.path) == expected(large_car)
+
+
+def test_nothing_is_pushed_that_may_change(large_car: Path, tmp_path: Path) -> None:
+    with Mount(large_car, "--overlay", tmp_path / "x") as mount:
+        assert in_order(mount.path) == expected(large_car)
+        assert mount.status()["pushed"] == 0
+
+
+def test_readers_beside_each_other(large_car: Path) -> None:
+    with Mount(large_car, "--read-only") as mount, ThreadPoolExecutor(4) as pool:
+        for found in pool.map(in_order, [mount.path] * 4):
+            assert found == expected(large_car)
+
+
+def test_the_file_that_is_being_read_is_pushed(large_car: Path, tmp_path: Path) -> None:
+    """The thread that pushes has to wait for the kernel, and nobody else has to."""
+    (tmp_path / "sitecustomize.py").write_text(COLLIDING)
+    environment = {"PYTHONPATH": f"{tmp_path}:{PROJECT}"}
+    with Mount(large_car, "--read-only", environment=environment) as mount:
+        assert in_order(mount.path) == expected(large_car)
+        # After the first time there is quiet, for longer than this takes.
+        assert mount.status()["pushed"] < COUNT // 2
+        assert in_order(mount.path) == expected(large_car)
+
+
+def test_a_killed_daemon_leaves_nothing_behind(large_car: Path) -> None:
+    with Mount(large_car, "--read-only") as mount:
+        names = sorted(mount.path.glob("app.bsky.feed.*/*.json"))
+        for path in names[:200]:
+            path.read_bytes()
+        assert mount.status()["pushed"]
+        mount.kill()
+        mount.start()
+        assert in_order(mount.path) == expected(large_car)

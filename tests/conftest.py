@@ -12,6 +12,7 @@ Hacking
     A test that is left out is deselected, which CI accepts; it is not skipped.
 """
 
+import importlib
 import importlib.util
 import os
 import re
@@ -22,6 +23,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
+from mstfs.blocks import car_index
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED_FIXTURES = PROJECT.parent / "shared" / "fixtures"
@@ -138,3 +141,14 @@ def no_mount_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         subprocess.run(["fusermount3", "-u", "-z", str(point)], check=False, timeout=10)
     if left:
         pytest.fail("these mounts were left behind: " + ", ".join(map(str, left)), pytrace=False)
+
+
+@pytest.fixture(scope="module", params=["in C", "in Python"])
+def index_in_c_and_in_python(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Blocks are found and read by the part in C, and then without it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "in Python":
+            patch.setattr(car_index, "fast_index", None)
+        else:
+            importlib.import_module("mstfs.blocks.fast_index")  # fails if it was not built
+        yield

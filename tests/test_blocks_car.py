@@ -22,11 +22,14 @@ from car_files import (
 )
 from contracts.block_store import BlockReaderContract, ReaderOf
 
-from mstfs.blocks import car_scan
+from mstfs.blocks import car_index, car_scan
 from mstfs.blocks.car import CarFile
 from mstfs.blocks.car_format import read_frame
 from mstfs.codec import cid as cids
 from mstfs.errors import CarError, CidError, CorruptBlock, MissingBlock
+
+
+pytestmark = pytest.mark.usefixtures("index_in_c_and_in_python")
 
 
 class TestCarContract(BlockReaderContract):
@@ -196,7 +199,7 @@ def test_the_first_copy_wins(tmp_path: Path) -> None:
 
 
 def test_verify_once_and_always(tmp_path: Path) -> None:
-    cid, data = block("good")
+    cid, data = block("good" * 2000)  # A small one is hashed every time.
     path = write(tmp_path, car_v1([(cid, data)]))
     offset = path.stat().st_size - len(data)
     with (
@@ -205,9 +208,22 @@ def test_verify_once_and_always(tmp_path: Path) -> None:
     ):
         assert once.get(cid) == always.get(cid) == data
         overwrite(path, offset, b"evil")
-        assert once.get(cid) == b"evil"
+        assert once.get(cid) == b"evil" + data[4:]
         with pytest.raises(CorruptBlock):
             always.get(cid)
+
+
+def test_small_blocks_are_hashed_every_time(tmp_path: Path) -> None:
+    cid, data = block("good")
+    path = write(tmp_path, car_v1([(cid, data)]))
+    with CarFile.open(path, use_sidecar=False) as car:
+        assert car.get(cid) == data
+        overwrite(path, path.stat().st_size - len(data), b"evil")
+        if vars(car_index)["fast_index"] is None:
+            assert car.get(cid) == b"evil"
+        else:
+            with pytest.raises(CorruptBlock):
+                car.get(cid)
 
 
 def test_hashes_that_prove_nothing(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """What C finds in an index is what Python does, and it gives up where Python has to look."""
 
 import hashlib
+import os
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -95,3 +97,69 @@ def test_a_table_that_is_shorter_than_it_says() -> None:
             fast_index.find(memoryview(bytes(HEADER)), header, rows, cid)
     with pytest.raises(TypeError):
         fast_index.find(memoryview(b""), 0, 0, "text")  # type: ignore[arg-type]
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+
+def packed(blocks: list[bytes], code: int = 0x12) -> tuple[bytes, bytes]:
+    """A file of blocks, and its index."""
+    rows = []
+    at = 0
+    for block in blocks:
+        digest = hashlib.sha256(block).digest()
+        rows.append((*struct.unpack(">4Q", digest), at, code << 40 | 0 << 32 | len(block)))
+        at += len(block)
+    return b"".join(blocks), bytes(HEADER) + b"".join(struct.pack("=6Q", *row) for row in sorted(rows))
+
+
+def cid_of(block: bytes, code: int = 0x12) -> bytes:
+    return bytes((1, 0x71, code, 32)) + hashlib.sha256(block).digest()
+
+
+def opened(tmp_path: Path, data: bytes) -> int:
+    (tmp_path / "file").write_bytes(data)
+    return os.open(tmp_path / "file", os.O_RDONLY)
+
+
+def test_small_blocks_are_read(tmp_path: Path) -> None:
+    blocks = [os.urandom(size) for size in (0, 1, 55, 56, 64, 500, 4095, 4096)]
+    data, index = packed(blocks)
+    file = opened(tmp_path, data)
+    for block in blocks:
+        assert fast_index.read(memoryview(index), HEADER, len(blocks), cid_of(block), file) == block
+    assert fast_index.read(memoryview(index), HEADER, len(blocks), cid_of(b"other"), file) is None
+    os.close(file)
+
+
+def test_each_byte_of_a_block_counts(tmp_path: Path) -> None:
+    block = os.urandom(300)
+    _, index = packed([block])
+    for at in range(len(block)):
+        file = opened(tmp_path, block[:at] + bytes([block[at] ^ 1]) + block[at + 1 :])
+        assert fast_index.read(memoryview(index), HEADER, 1, cid_of(block), file) is None, at
+        os.close(file)
+
+
+def test_what_reading_leaves_to_python(tmp_path: Path) -> None:
+    small, large = b"small", bytes(4097)
+    data, index = packed([small, large])
+    file = opened(tmp_path, data)
+    assert fast_index.read(memoryview(index), HEADER, 2, cid_of(large), file) is None
+    assert fast_index.read(memoryview(index), HEADER, 2, b"\x12\x20" + cid_of(small)[4:], file) is None
+    os.close(file)
+    # A file that was closed, or cut, or never was so long.
+    assert fast_index.read(memoryview(index), HEADER, 2, cid_of(small), file) is None
+    file = opened(tmp_path, small[:-1])
+    assert fast_index.read(memoryview(index), HEADER, 2, cid_of(small), file) is None
+    row = struct.pack("=6Q", *struct.unpack(">4Q", cid_of(small)[4:]), (1 << 63) - 2, 0x12 << 40 | 5)
+    assert fast_index.read(memoryview(bytes(HEADER) + row), HEADER, 1, cid_of(small), file) is None
+    # The section of a damaged index, shorter than the CID that it begins with.
+    row = struct.pack("=6Q", *struct.unpack(">4Q", cid_of(small)[4:]), 0, 0x12 << 40 | 36 << 32 | 5)
+    assert fast_index.read(memoryview(bytes(HEADER) + row), HEADER, 1, cid_of(small), file) is None
+    os.close(file)
+    # Another hash function, though the digest is one of sha2-256.
+    data, index = packed([small], 0x1E)
+    file = opened(tmp_path, data)
+    assert fast_index.read(memoryview(index), HEADER, 1, cid_of(small, 0x1E), file) is None
+    os.close(file)

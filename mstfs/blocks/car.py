@@ -5,7 +5,8 @@ file is first opened, or by the index that a CARv2 carries, which is believed on
 section confirms it. Bytes are read with `pread`: a file that is cut under us gives an error.
 
 Each block is hashed once in a process; a bit for each row of the index remembers it. A file that is changed
-while it is open is hashed at every read: what was checked before says nothing about it.
+while it is open is hashed at every read: what was checked before says nothing about it. Small blocks are
+hashed every time anyway, in C, which takes less than to look after all this.
 """
 
 import os
@@ -106,6 +107,9 @@ class CarFile:
 
     def get(self, cid: bytes) -> bytes:
         """The bytes of a block. MissingBlock, CorruptBlock, UnreachableBlock; CidError for a bad CID."""
+        data = self._index.read_small(cid, self._fd)
+        if data is not None:
+            return data
         hit = self._index.find(cid)
         if hit is not None:
             row, offset, length = hit

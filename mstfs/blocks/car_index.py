@@ -21,8 +21,9 @@ import sys
 import tempfile
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
@@ -82,6 +83,13 @@ def stamp_of(fd: int) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns, blake3(edges).hexdigest())
 
 
+ReadSmall: TypeAlias = Callable[[bytes, int], bytes | None]
+
+
+def read_nothing(cid: bytes, fd: int) -> None:
+    """For where there is no short way to the bytes of a block."""
+
+
 class CarIndex:
     """The table in a buffer: a mapped sidecar, or plain memory."""
 
@@ -94,6 +102,10 @@ class CarIndex:
         self._words = memoryview(buffer)[_HEADER_BYTES:].cast("B").cast("Q")
         self._columns = [self._words[column::_ROW_WORDS] for column in range(4)]
         self._first = self._columns[0]
+        self.read_small: ReadSmall = read_nothing
+        """From a CID and the CAR's descriptor to a small block, hashed; None if there is more to it."""
+        if fast_index is not None:
+            self.read_small = partial(fast_index.read, buffer, _HEADER_BYTES, summary.rows)
 
     def find(self, cid: bytes) -> Hit | None:
         """The first copy of a block in the file. CidError if the CID is malformed."""

@@ -28,7 +28,6 @@ from mstfs.blocks.car_format import read_frame
 from mstfs.codec import cid as cids
 from mstfs.errors import CarError, CidError, CorruptBlock, MissingBlock
 
-
 pytestmark = pytest.mark.usefixtures("index_in_c_and_in_python")
 
 

@@ -28,7 +28,6 @@ from mstfs.codec import cid as cids
 from mstfs.codec import varint
 from mstfs.errors import CarError, CorruptBlock, MissingBlock, MstfsError, UnreachableBlock
 
-
 pytestmark = pytest.mark.usefixtures("index_in_c_and_in_python")
 
 

@@ -2,17 +2,21 @@
 
 import gc
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_mst import cid_of, value
 
+from mstfs.blocks.memory import MemoryBlocks
 from mstfs.errors import LimitExceeded, NodeError
-from mstfs.limits import KEY_BYTES
-from mstfs.tree.mst import fast_node
+from mstfs.limits import KEY_BYTES, TREE_HEIGHT
+from mstfs.tree.interface import Edit
+from mstfs.tree.mst import fast_node, search
 from mstfs.tree.mst import node as nodes
 from mstfs.tree.mst.node import MstNode
+from mstfs.tree.mst.tree import MstTree
 
 LINKS = [None, value(1), value(2)]
 RAW = b"\x01\x55\x12\x20" + bytes(32)
@@ -158,3 +162,85 @@ def test_nothing_is_kept() -> None:
     work()
     gc.collect()
     assert sys.getallocatedblocks() - before < 1000
+
+
+# --- finding a key ----------------------------------------------------------------------------
+
+
+@given(st.sets(st.binary(min_size=1, max_size=8), max_size=60), st.lists(st.binary(max_size=8)), st.data())
+def test_keys_are_found_whatever_is_held(
+    chosen: set[bytes], others: list[bytes], data: st.DataObject
+) -> None:
+    blocks = MemoryBlocks()
+    tree = MstTree(blocks)
+    empty, block = tree.empty()
+    blocks.put(empty, block)
+    applied = tree.apply(empty, [Edit(key, value(at)) for at, key in enumerate(sorted(chosen))])
+    every = {cid: nodes.decode(cid, block) for cid, block in applied.nodes.items()}
+    every.setdefault(empty, nodes.EMPTY)
+    held = {cid: node for cid, node in every.items() if data.draw(st.booleans())}
+    for key in (*chosen, *others):
+        expected = search.get(every.__getitem__, applied.root, key)
+        assert (expected is not None) == (key in chosen)
+        assert search.get(every.__getitem__, applied.root, key, held) == expected
+        assert fast_node.descend(every, applied.root, key, 129) == expected
+
+
+def chain(length: int) -> tuple[bytes, dict[bytes, MstNode]]:
+    """Nodes without keys, each but the last with a link to the next."""
+    held = {value(at): MstNode((), (), (value(at + 1),)) for at in range(length - 1)}
+    held[value(length - 1)] = nodes.EMPTY
+    return value(0), held
+
+
+def test_what_is_not_held_is_named() -> None:
+    root, every = chain(5)
+    for at in range(5):
+        held = {cid: node for cid, node in every.items() if cid != value(at)}
+        assert fast_node.descend(held, root, b"key", 129) == (value(at), 129 - at)
+
+
+@pytest.mark.parametrize("some", [0, 1, 64, 129, 200])
+def test_trees_that_are_too_high(some: int) -> None:
+    """As many levels as there may be, whether the first of them are held or not."""
+    for length, fits in ((TREE_HEIGHT + 1, True), (TREE_HEIGHT + 2, False)):
+        root, every = chain(length)
+        held = {value(at): every[value(at)] for at in range(min(some, length))}
+        if fits:
+            assert search.get(every.__getitem__, root, b"key", held) is None
+        else:
+            with pytest.raises(LimitExceeded):
+                search.get(every.__getitem__, root, b"key", held)
+
+
+@given(made())
+def test_nodes_weigh_the_same(node: MstNode) -> None:
+    assert fast_node.weigh(node) == nodes.weigh_in_python(node)
+
+
+def test_what_is_no_node() -> None:
+    link = value(1)
+    wrongs: list[Any] = [
+        None,
+        (),
+        ((), ()),
+        ([], [], []),
+        ((b"k",), (), (None,)),
+        ((b"k",), (link,), (None,)),
+    ]
+    for wrong in wrongs:
+        with pytest.raises(TypeError):
+            fast_node.descend({link: wrong}, link, b"key", 9)
+        with pytest.raises(TypeError):
+            fast_node.weigh(wrong)
+    odd: Any = MstNode((1,), (link,), (None, None))  # type: ignore[arg-type]
+    calls: list[Any] = [
+        ({link: odd}, link, b"key", 9),
+        (None, link, b"", 1),
+        ({}, "text", b"", 1),
+        ({}, link, "text", 1),
+        ({}, link, b"", "1"),
+    ]
+    for arguments in calls:
+        with pytest.raises(TypeError):
+            fast_node.descend(*arguments)

@@ -26,6 +26,11 @@ class NodeCache(Generic[Node]):
         self._spare = spare
         self._big: tuple[bytes, Node] | None = None
 
+    @property
+    def young(self) -> dict[bytes, Node]:
+        """The younger generation, for reading."""
+        return self._young
+
     def get(self, name: bytes) -> Node | None:
         """The node, if it is held."""
         node = self._young.get(name)

@@ -1,4 +1,4 @@
-/* Reads and writes the blocks of MST nodes of the common shape: what node.py does, in C.
+/* Reads and writes the blocks of MST nodes of the common shape, and finds keys: what node.py and search.py do, in C.
  *
  * Only blocks are read that are canonical in every byte: what is accepted here is spelled in the one way that there
  * is to spell it, so nothing has to be encoded again to prove that. For anything else (an uncommon CID, a very large
@@ -271,14 +271,113 @@ static PyObject *encode(PyObject *module, PyObject *const *args, Py_ssize_t give
     return block;
 }
 
+/* --- finding a key -------------------------------------------------------------------------------------- */
+
+/* The three tuples of a node; 0 with an exception if it is none. */
+static int parts_of(PyObject *node, PyObject *parts[3])
+{
+    if (PyTuple_Check(node) && PyTuple_GET_SIZE(node) == 3) {
+        for (int part = 0; part < 3; part++)
+            parts[part] = PyTuple_GET_ITEM(node, part);
+        if (PyTuple_Check(parts[0]) && PyTuple_Check(parts[1]) && PyTuple_Check(parts[2])) {
+            Py_ssize_t count = PyTuple_GET_SIZE(parts[0]);
+            if (PyTuple_GET_SIZE(parts[1]) == count && PyTuple_GET_SIZE(parts[2]) == count + 1)
+                return 1;
+        }
+    }
+    PyErr_Format(PyExc_TypeError, "this is no node");
+    return 0;
+}
+
+/* The first of some keys that is not less than this one; sets whether it is the same. -1 with an exception. */
+static Py_ssize_t place_of(PyObject *keys, PyObject *key, int *same)
+{
+    Py_ssize_t low = 0, high = PyTuple_GET_SIZE(keys), size = PyBytes_GET_SIZE(key);
+
+    *same = 0;
+    while (low < high) {
+        Py_ssize_t middle = (low + high) / 2;
+        PyObject *other = PyTuple_GET_ITEM(keys, middle);
+        if (!PyBytes_Check(other)) {
+            PyErr_Format(PyExc_TypeError, "this is no node");
+            return -1;
+        }
+        Py_ssize_t length = PyBytes_GET_SIZE(other);
+        int order = memcmp(PyBytes_AS_STRING(other), PyBytes_AS_STRING(key), (size_t)(length < size ? length : size));
+        if (order < 0 || (!order && length < size)) {
+            low = middle + 1;
+        } else {
+            *same |= !order && length == size;
+            high = middle;
+        }
+    }
+    return low;
+}
+
+PyDoc_STRVAR(descend_doc,
+"descend(held, cid, key, levels)\n--\n\n"
+"The value of a key below a node, as far as the nodes on the way are held; None if there is no such key.\n\n"
+"A pair where it cannot be said: the CID of the node at which to go on, and how many levels are left.");
+
+static PyObject *descend(PyObject *module, PyObject *const *args, Py_ssize_t given)
+{
+    (void)module;
+    if (given != 4 || !PyDict_Check(args[0]) || !PyBytes_Check(args[1]) || !PyBytes_Check(args[2]))
+        return PyErr_Format(PyExc_TypeError, "descend takes a dict, a CID, a key and a number");
+    PyObject *cid = args[1], *parts[3];
+    long levels = PyLong_AsLong(args[3]);
+    if (levels == -1 && PyErr_Occurred())
+        return NULL;
+    while (cid != Py_None) {
+        PyObject *node = levels > 0 ? PyDict_GetItemWithError(args[0], cid) : NULL;
+        int same;
+        if (!node)
+            return PyErr_Occurred() ? NULL : Py_BuildValue("Ol", cid, levels);
+        if (!parts_of(node, parts))
+            return NULL;
+        Py_ssize_t at = place_of(parts[0], args[2], &same);
+        if (at < 0)
+            return NULL;
+        if (same)
+            return Py_NewRef(PyTuple_GET_ITEM(parts[1], at));
+        cid = PyTuple_GET_ITEM(parts[2], at);
+        levels--;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(weigh_doc,
+"weigh(node)\n--\n\n"
+"The entries of a node, the bytes of its keys, and its links to other nodes.");
+
+static PyObject *weigh(PyObject *module, PyObject *node)
+{
+    PyObject *parts[3];
+    Py_ssize_t bytes = 0, links = 0;
+
+    (void)module;
+    if (!parts_of(node, parts))
+        return NULL;
+    Py_ssize_t count = PyTuple_GET_SIZE(parts[0]);
+    for (Py_ssize_t index = 0; index < count; index++) {
+        PyObject *key = PyTuple_GET_ITEM(parts[0], index);
+        bytes += PyBytes_Check(key) ? PyBytes_GET_SIZE(key) : 0;
+    }
+    for (Py_ssize_t index = 0; index <= count; index++)
+        links += PyTuple_GET_ITEM(parts[2], index) != Py_None;
+    return Py_BuildValue("nnn", count, bytes, links);
+}
+
 static PyMethodDef METHODS[] = {
+    {"descend", (PyCFunction)(void (*)(void))descend, METH_FASTCALL, descend_doc},
+    {"weigh", weigh, METH_O, weigh_doc},
     {"decode", (PyCFunction)(void (*)(void))decode, METH_FASTCALL, decode_doc},
     {"encode", (PyCFunction)(void (*)(void))encode, METH_FASTCALL, encode_doc},
     {NULL, NULL, 0, NULL},
 };
 
 static struct PyModuleDef MODULE = {
-    PyModuleDef_HEAD_INIT, .m_name = "fast_node", .m_doc = "Blocks of MST nodes, in C.", .m_methods = METHODS,
+    PyModuleDef_HEAD_INIT, .m_name = "fast_node", .m_doc = "MST nodes and their blocks, in C.", .m_methods = METHODS,
 };
 
 PyMODINIT_FUNC PyInit_fast_node(void)

@@ -47,6 +47,15 @@ EMPTY = MstNode((), (), (None,))
 """The node of the tree without entries."""
 
 
+def weigh_in_python(node: MstNode) -> tuple[int, int, int]:
+    """The entries of a node, the bytes of its keys, and its links to other nodes."""
+    keys, _, links = node
+    return len(keys), sum(map(len, keys)), len(links) - links.count(None)
+
+
+weigh = fast_node.weigh if fast_node is not None else weigh_in_python
+
+
 def depth_of(key: bytes) -> int:
     """The layer at which a key stands: half of the leading zero bits of its sha-256, 0 to 128."""
     digest = sha256(key).digest()

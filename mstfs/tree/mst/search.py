@@ -15,6 +15,11 @@ from mstfs.tree.interface import UNREADABLE, Entry, OnMissing
 from mstfs.tree.mst.node import Load, MstNode, decode, depth_of
 from mstfs.tree.ordered import behind
 
+try:
+    from mstfs.tree.mst import fast_node
+except ImportError:  # There was no compiler: everything is done here.
+    fast_node = None  # type: ignore[assignment]
+
 Run: TypeAlias = tuple[Sequence[bytes], Sequence[bytes]]
 """Keys and values of neighbouring entries, at least one."""
 
@@ -54,20 +59,25 @@ class Watch:
             self._empty.add(cid)
 
 
-def get(load: Load, root: bytes, key: bytes) -> bytes | None:
-    """The CID under `key`, or None."""
+def get(load: Load, root: bytes, key: bytes, held: dict[bytes, MstNode] | None = None) -> bytes | None:
+    """The CID under `key`, or None. Nodes that are `held` need not be loaded."""
     cid: bytes | None = root
-    for _ in range(TREE_HEIGHT + 1):
-        if cid is None:
-            return None
+    levels = TREE_HEIGHT + 1
+    while cid is not None:
+        if held and fast_node is not None:
+            found = fast_node.descend(held, cid, key, levels)
+            if not isinstance(found, tuple):
+                return found
+            cid, levels = found
+        if not levels:
+            raise LimitExceeded(f"the tree is higher than {TREE_HEIGHT} layers")
         keys, values, links = load(cid)
         at = bisect_left(keys, key)
         if at < len(keys) and keys[at] == key:
             return values[at]
         cid = links[at]
-    if cid is None:
-        return None
-    raise LimitExceeded(f"the tree is higher than {TREE_HEIGHT} layers")
+        levels -= 1
+    return None
 
 
 def seek(load: Load, root: bytes, key: bytes, on_missing: OnMissing | None = None) -> Entry | None:

@@ -6,7 +6,7 @@ from mstfs.blocks.interface import BlockReader
 from mstfs.tree.interface import Applied, Edit, Entry, OnMissing, Tree, TreeDiff
 from mstfs.tree.mst import diff as diffs
 from mstfs.tree.mst import edit, search
-from mstfs.tree.mst.node import EMPTY_BLOCK, EMPTY_CID, Load, MstNode, decode
+from mstfs.tree.mst.node import EMPTY_BLOCK, EMPTY_CID, Load, MstNode, decode, weigh
 from mstfs.tree.node_cache import NodeCache
 
 # What CPython takes for a node and for each entry and link in it, beyond the bytes of the keys:
@@ -21,10 +21,8 @@ _SCAN_NODES = 1024
 
 def cost_of(node: MstNode) -> int:
     """About the bytes that a decoded node takes."""
-    keys, _, links = node
-    count = len(keys)
-    cost = _NODE_COST + _ENTRY_COST * count + sum(map(len, keys))
-    return cost + _LINK_COST * (count + 1 - links.count(None))
+    count, size, links = weigh(node)
+    return _NODE_COST + size + _ENTRY_COST * count + _LINK_COST * links
 
 
 class MstTree(Tree):
@@ -67,7 +65,7 @@ class MstTree(Tree):
         # To create a file is to ask for its name a dozen times.
         asked = self._asked
         if asked[:2] != (root, key):
-            asked = self._asked = (root, key, search.get(self.node, root, key))
+            asked = self._asked = (root, key, search.get(self.node, root, key, self._cache.young))
         return asked[2]
 
     def page(

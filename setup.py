@@ -13,6 +13,7 @@ setup(
             optional=True,
         ),
         Extension("mstfs.blocks.fast_index", sources=["mstfs/blocks/fast_index.c"], optional=True),
+        Extension("mstfs.repo.fast_record", sources=["mstfs/repo/fast_record.c"], optional=True),
         Extension("mstfs.tree.mst.fast_node", sources=["mstfs/tree/mst/fast_node.c"], optional=True),
     ]
 )

@@ -21,6 +21,11 @@ from mstfs.repo import record_rules, record_text
 from mstfs.repo.record_rules import INT_MIN
 from mstfs.tree.defect import Defect
 
+try:
+    from mstfs.repo import fast_record
+except ImportError:  # There was no compiler: everything is done here.
+    fast_record = None  # type: ignore[assignment]
+
 # How a link of version 0 begins: tag 42, 35 bytes, no multibase, sha2-256.
 _LINK_V0 = b"\xd8\x2a\x58\x23\x00\x12\x20"
 # Heads of an integer of nine bytes whose highest bit is set. In text these are rare before a non-ASCII
@@ -39,6 +44,15 @@ def render(block: bytes) -> bytes:
     32 MiB (deep nesting made to hurt) the text has none. CborError if the block is not canonical
     DAG-CBOR or made of too many parts, LimitExceeded if it is larger than `limits.RECORD_BYTES`.
     """
+    if fast_record is not None:
+        text = fast_record.render(block)
+        if text is not None:
+            return text
+    return render_in_python(block)
+
+
+def render_in_python(block: bytes) -> bytes:
+    """The same as `render`: for the uncommon shapes, and to say what is wrong with the others."""
     if len(block) > RECORD_BYTES:
         raise LimitExceeded(f"a record of {len(block)} bytes is larger than {RECORD_BYTES}")
     dag_cbor.check_for_json(block)

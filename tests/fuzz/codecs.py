@@ -69,6 +69,7 @@ def record_block(data: bytes) -> None:
     assert not verify_record.is_plain(data) or not found
     if text is None:
         return
+    assert text == record.render_in_python(data)
     assert text == text.decode().encode()
     if record.is_faithful(data) and isinstance(dag_cbor.decode(data), dict):
         blob = {flaw.rule for flaw in flaws} & {"record-type", "record-blob"}

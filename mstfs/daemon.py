@@ -278,10 +278,12 @@ async def _run(
         nursery.cancel_scope.cancel()
 
 
-def _let_go(archive: Archive) -> None:
+def _let_go(archive: Archive, everything: bool) -> None:
     """Much was looked at once: what is not needed soon need not stay in memory."""
     if archive.car is not None:
         archive.car.let_go()
+    if not everything:
+        return
     archive.workspace.values.let_go()
     with suppress(AttributeError, OSError):
         # Of the C library, if it is glibc: what was freed goes back to the system.

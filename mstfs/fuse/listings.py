@@ -52,6 +52,8 @@ class Listings:
         self.open_ones: dict[int, Listing] = {}
         self.kept: OrderedDict[int, Listing] = OrderedDict()
         self.differences: dict[int, frozenset[bytes]] = {}
+        self.looked_at = 0
+        """Entries whose values were looked at since memory was last let go of."""
 
     def open(self, inode: Inode) -> Listing:
         """A folder is opened once more."""
@@ -172,9 +174,7 @@ class Listings:
         different = self.different(listing)
         while index < pages.count or not pages.complete:
             if index >= pages.count:
-                pages.extend(self.fast)
-                if pages.complete:
-                    self._keep(pages)
+                self._extend(pages)
                 continue
             spot = pages.spot(index)
             name = spot.page.name(spot.at)
@@ -194,9 +194,18 @@ class Listings:
             spot.page.handed[spot.at] += 1
         return True
 
+    def _extend(self, pages: FolderPages) -> None:
+        before = pages.count
+        pages.extend(self.fast)
+        if pages.kept is None:
+            self.looked_at += pages.count - before
+            if self.looked_at >= HUGE or pages.complete:
+                self.view.pages.let_go(self.looked_at >= HUGE)
+                self.looked_at %= HUGE
+        if pages.complete:
+            self._keep(pages)
+
     def _keep(self, pages: FolderPages) -> None:
-        if pages.count >= HUGE:
-            self.view.pages.let_go()
         store = self.view.pages.store
         kept = pages.to_keep() if store is not None else None
         if store is not None and kept is not None:

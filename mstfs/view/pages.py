@@ -284,7 +284,8 @@ class Pages:
         self.by_path: dict[bytes, FolderPages] = {}
         self.by_number: dict[int, FolderPages] = {}
         self.store: PageStore | None = None
-        self.let_go: Callable[[], None] = lambda: None
+        self.let_go: Callable[[bool], None] = lambda everything: None
+        """Much was looked at: give memory back, all that is not needed soon or only what costs nothing."""
         self.changes: tuple[bytes, bytes, list[bytes]] = (b"", b"", [])
 
     def begin(self, handout: Handout) -> None:

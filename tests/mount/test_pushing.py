@@ -1,12 +1,15 @@
 """Files that the kernel is given before it asks for them: on read-only mounts, to one reader at a time."""
 
+import errno
+import random
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from mount.mounting import PROJECT, Mount, files_below, records_of
+from mount.mounting import PROJECT, Mount, files_below, records_of, refused
 from mstfs.repo.sample import make_sample
 
 COUNT = 2000
@@ -97,3 +100,25 @@ def test_a_killed_daemon_leaves_nothing_behind(large_car: Path) -> None:
         mount.kill()
         mount.start()
         assert in_order(mount.path) == expected(large_car)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("readers", [1, 3])
+def test_killed_while_it_pushes(large_car: Path, readers: int) -> None:
+    """Whenever it is killed the mount is dead, and not half alive: who reads gets an error."""
+    chosen = random.Random(readers)
+    for _ in range(150):
+        with Mount(large_car, "--read-only") as mount:
+            greps = [
+                subprocess.Popen(["grep", "-rq", "no-such-string-zz", mount.path], stderr=subprocess.DEVNULL)
+                for _ in range(readers)
+            ]
+            time.sleep(chosen.uniform(0, 0.08))
+            assert mount.process is not None
+            mount.process.kill()
+            mount.process.wait(10)
+            for grep in greps:
+                grep.wait(10)
+            with refused(errno.ENOTCONN):
+                mount.status()
+            mount.mstfs("umount", mount.path)

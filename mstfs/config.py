@@ -13,7 +13,8 @@ class Settings:
 
     `root` is a binary CID or None for the archive's own; `tree` and `values` are what a person says about the
     tree; `encryption_key`, `key_header` and `plain` say how values
-    are encrypted; `publish_every` is in seconds, 0 is never; `options` are handed to the kernel.
+    are encrypted; `publish_every` is in seconds, 0 is never; `log_level` is the name of one of logging's;
+    `options` are handed to the kernel.
     """
 
     source: Path
@@ -31,4 +32,5 @@ class Settings:
     publish_on_unmount: bool = True
     verify: str = "once"
     allow_other: bool = False
+    log_level: str = "info"
     options: tuple[str, ...] = field(default=())

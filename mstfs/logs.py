@@ -81,13 +81,13 @@ class Once(logging.Filter):
         return True
 
 
-def log_to(path: Path | None, level: int = logging.INFO) -> None:
-    """Log to a file of mode 0600, or to standard error."""
+def log_to(path: Path | None, level: str = "info") -> None:
+    """Log what is at least as serious as `level` to a file of mode 0600, or to standard error."""
     handler = logging.StreamHandler(sys.stderr if path is None else _opened(path))
     handler.setFormatter(Lines())
     handler.addFilter(Once())
     log.handlers[:] = [handler]
-    log.setLevel(level)
+    log.setLevel(level.upper())
     log.propagate = False
 
 

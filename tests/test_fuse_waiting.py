@@ -29,7 +29,7 @@ def test_others_have_a_turn_while_the_kernel_never_stops_asking() -> None:
             await trio.lowlevel.checkpoint()
 
     async def main() -> None:
-        low = LowLevel(Kernel(True), lambda: False)  # type: ignore[arg-type]
+        low = LowLevel(Kernel(True), lambda: False, lambda: None)  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(other)
             end = perf_counter() + 10 * TURN_SECONDS
@@ -55,7 +55,7 @@ def test_who_is_half_through_a_request_has_a_turn_at_once() -> None:
                 await trio.lowlevel.checkpoint()
             busy = False
 
-        low = LowLevel(Kernel(True), lambda: busy)  # type: ignore[arg-type]
+        low = LowLevel(Kernel(True), lambda: busy, lambda: None)  # type: ignore[arg-type]
         reading, writing = os.pipe()
         os.write(writing, b"x")
         async with trio.open_nursery() as nursery:
@@ -72,7 +72,7 @@ def test_who_is_half_through_a_request_has_a_turn_at_once() -> None:
 
 def test_who_is_not_asked_waits_as_trio_does() -> None:
     async def main() -> None:
-        low = LowLevel(Kernel(False), lambda: False)  # type: ignore[arg-type]
+        low = LowLevel(Kernel(False), lambda: False, lambda: None)  # type: ignore[arg-type]
         reading, writing = os.pipe()
         with trio.move_on_after(0.05) as scope:
             await low.wait_readable(reading)
@@ -139,7 +139,7 @@ def test_who_gives_up_waiting_for_a_lock_does_not_take_it_along() -> None:
 
 
 def test_it_is_trio_in_everything_else() -> None:
-    ours = Trio(Kernel(False), lambda: False)  # type: ignore[arg-type]
+    ours = Trio(Kernel(False), lambda: False, lambda: None)  # type: ignore[arg-type]
     assert ours.open_nursery is trio.open_nursery
     assert ours.ClosedResourceError is trio.ClosedResourceError
     assert ours.lowlevel.current_task is trio.lowlevel.current_task

@@ -159,6 +159,12 @@ def _add_mount(commands: Commands) -> None:
         metavar="FILE",
         help="log of a mount in the background (default: state folder)",
     )
+    mount.add_argument(
+        "--log-level",
+        choices=("error", "warning", "info", "debug"),
+        default="info",
+        help="log what is at least as serious as this (default: info)",
+    )
     mount.set_defaults(run=run_mount)
 
 
@@ -178,7 +184,7 @@ def run_mount(arguments: argparse.Namespace) -> int:
     daemon.check_packages()
     daemon.check_mountpoint(settings.mountpoint, nonempty="nonempty" in settings.options)
     if arguments.foreground:
-        logs.log_to(arguments.log_file)
+        logs.log_to(arguments.log_file, settings.log_level)
         daemon.serve(settings, lambda warnings: None)
         return exits.OK
     code, notes = daemon.run_in_background(settings, _log_file(arguments, settings.mountpoint), exits.code_of)
@@ -242,6 +248,7 @@ def settings_of(arguments: argparse.Namespace) -> Any:
         publish_on_unmount=not arguments.no_publish_on_unmount,
         verify=arguments.verify,
         allow_other="allow_other" in words,
+        log_level=arguments.log_level,
         options=tuple(others),
     )
 

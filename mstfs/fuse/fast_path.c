@@ -403,6 +403,14 @@ static int comes(int number)
     return 1;
 }
 
+/* Whether a request is there. */
+int mstfs_asked(void)
+{
+    struct pollfd fd = {.fd = device, .events = POLLIN};
+
+    return device >= 0 && poll(&fd, 1, 0) > 0;
+}
+
 /* Whether the next request comes soon, before the event loop goes to sleep. */
 int mstfs_comes(void)
 {

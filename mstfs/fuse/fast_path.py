@@ -60,6 +60,7 @@ class FastPath:
         self._counts = (ctypes.c_uint32 * _MOST)()
         self._answered = ctypes.c_uint64.in_dll(_loaded, "mstfs_answered")
         self._comes = _loaded.mstfs_comes
+        self._asked = _loaded.mstfs_asked
         self._push = _loaded.mstfs_push
         self._push.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
         self._push_end = _loaded.mstfs_push_end
@@ -153,6 +154,11 @@ class FastPath:
     def comes(self) -> bool:
         """Wait a moment, without the interpreter's lock, for the kernel's next request; whether it came."""
         return bool(self._comes())
+
+    @property
+    def asked(self) -> bool:
+        """Whether a request of the kernel is there now."""
+        return bool(self._asked())
 
     # --- listings -----------------------------------------------------------------------------
 

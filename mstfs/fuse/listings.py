@@ -7,6 +7,7 @@ What the kernel keeps may be older than what is known here: before anything chan
 A large folder begins with its pages, whose names keep their places by themselves; newer names come behind.
 """
 
+import logging
 from collections import OrderedDict
 from contextlib import suppress
 
@@ -21,6 +22,8 @@ from mstfs.view.inodes import Inode, plain_number
 from mstfs.view.nodes import Node
 from mstfs.view.pages import ASK, HUGE, FolderPages
 from mstfs.view.view import View, join_path
+
+log = logging.getLogger("mstfs")
 
 KEPT = 4
 """Listings that are remembered where folders are never opened."""
@@ -52,6 +55,8 @@ class Listings:
         self.open_ones: dict[int, Listing] = {}
         self.kept: OrderedDict[int, Listing] = OrderedDict()
         self.differences: dict[int, frozenset[bytes]] = {}
+        self.reading: FolderPages | None = None
+        """The folder whose pages were last made because somebody came to their end."""
         self.looked_at = 0
         """Entries whose values were looked at since memory was last let go of."""
 
@@ -83,6 +88,7 @@ class Listings:
                 with suppress(MstfsError):
                     self.read(listing)
         self.version += 1
+        self.reading = None
         self.withdraw()
 
     def withdraw(self) -> None:
@@ -131,6 +137,22 @@ class Listings:
             self.fast.offer_folder(pages.number, listing.inode.number, above, self.view, numbers)
         return known
 
+    def look_ahead(self) -> None:
+        """Make the next page of a folder once its reader has begun the last one, while nobody asks."""
+        pages = self.reading
+        if pages is None or not pages.pages or not pages.pages[-1].handed[0] or self.fast.asked:
+            return
+        if pages.complete:
+            self.reading = None
+            return
+        try:
+            self._extend(pages)
+        except MstfsError:
+            self.reading = None  # Who asks for it is told.
+        except Exception:
+            self.reading = None
+            log.exception("unexpected error in listing %r ahead", pages.path)
+
     def finished(self, listing: Listing) -> None:
         """A reader came to the end: what nobody else reads need not be held."""
         if listing.openers <= 1:
@@ -175,6 +197,7 @@ class Listings:
         while index < pages.count or not pages.complete:
             if index >= pages.count:
                 self._extend(pages)
+                self.reading = pages
                 continue
             spot = pages.spot(index)
             name = spot.page.name(spot.at)

@@ -19,12 +19,13 @@ TURN_SECONDS = 0.004
 """How long others may have to wait for us."""
 
 
-def wait_awake(fast: FastPath, others: Callable[[], bool]) -> None:
+def wait_awake(fast: FastPath, others: Callable[[], bool], meanwhile: Callable[[], None]) -> None:
     """Let pyfuse3 wait like that from now on, if there is a fast path, and but for when there are `others`.
 
-    These are handlers that are half through a request: for them, each turn of the event loop counts.
+    These are handlers that are half through a request: for them, each turn of the event loop counts. What
+    can be done while who asked is busy with the answer is done `meanwhile`, a little at a time.
     """
-    pyfuse3.trio = Trio(fast, others) if fast.active else trio  # type: ignore[attr-defined]
+    pyfuse3.trio = Trio(fast, others, meanwhile) if fast.active else trio  # type: ignore[attr-defined]
 
 
 class Lock:
@@ -59,9 +60,10 @@ class Lock:
 class LowLevel:
     """`trio.lowlevel`, with another way to wait."""
 
-    def __init__(self, fast: FastPath, others: Callable[[], bool]) -> None:
+    def __init__(self, fast: FastPath, others: Callable[[], bool], meanwhile: Callable[[], None]) -> None:
         self.fast = fast
         self.others = others
+        self.meanwhile = meanwhile
         self.turn = 0.0
 
     def __getattr__(self, name: str) -> Any:
@@ -73,9 +75,12 @@ class LowLevel:
         if now - self.turn > TURN_SECONDS:
             await trio.lowlevel.checkpoint()
             self.turn = perf_counter()
-        if self.others() or not self.fast.comes():
-            await trio.lowlevel.wait_readable(file)
-            self.turn = perf_counter()
+        if not self.others():
+            self.meanwhile()
+            if self.fast.comes():
+                return
+        await trio.lowlevel.wait_readable(file)
+        self.turn = perf_counter()
 
 
 class Trio:
@@ -83,8 +88,8 @@ class Trio:
 
     Lock = Lock
 
-    def __init__(self, fast: FastPath, others: Callable[[], bool]) -> None:
-        self.lowlevel = LowLevel(fast, others)
+    def __init__(self, fast: FastPath, others: Callable[[], bool], meanwhile: Callable[[], None]) -> None:
+        self.lowlevel = LowLevel(fast, others, meanwhile)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(trio, name)

@@ -1,5 +1,6 @@
 """What a daemon tells of itself: counters, a quiet log, and what it is doing when it is asked."""
 
+import errno
 import json
 import os
 import signal
@@ -119,3 +120,12 @@ def test_sigusr1_reaches_a_daemon_in_the_background(car: Path) -> None:
         assert log.stat().st_mode & 0o777 == 0o600
     finally:
         mstfs("umount", point, folder=folder)
+
+
+@pytest.mark.parametrize(("level", "told"), [("error", False), ("info", True)])
+def test_the_log_tells_as_much_as_is_wanted(car: Path, level: str, told: bool) -> None:
+    with Mount(car, "--log-level", level) as mount:
+        with refused(errno.EINVAL):
+            (mount / "app.bsky.feed.post/bad.json").write_text("{")
+        assert ("bad.json" in mount.log()) == told
+        (mount / "app.bsky.feed.post/bad.json").unlink()

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,26 @@ def test_listings_are_kept_for_the_next_mount(large: Path) -> None:
     file.write_bytes(whole[: len(whole) // 3])
     with Mount(large, "--read-only") as mount:
         assert stats_of(mount / POSTS) == expected
+
+
+def test_pages_are_made_while_the_reader_is_busy(large: Path) -> None:
+    """A reader that takes its time is answered from what was made meanwhile, and that is not too much."""
+    expected = set(published(large))
+    pages = len(expected) // PAGE
+    assert pages >= 4
+    with Mount(large, "--read-only") as mount:
+        number = os.open(mount / POSTS, os.O_RDONLY)
+        seen = some_names(number, 8000)
+        time.sleep(0.2)
+        assert mount.status()["cache"]["misses"] < len(expected), "all of it was made before it was asked for"
+        while some := some_names(number, 8000):
+            seen += some
+            time.sleep(0.02)
+        os.close(number)
+        assert set(seen) == expected
+        assert len(seen) == len(expected)
+        listed = mount.status()["requests"]["readdir"]
+        assert listed < pages, f"{listed} requests for {pages} pages waited for Python"
 
 
 def test_a_listing_of_another_car_is_not_believed(large: Path, tmp_path: Path) -> None:

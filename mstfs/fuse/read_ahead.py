@@ -43,8 +43,8 @@ SECONDS = 0.004
 FOLDERS = 16
 """Folders that are remembered."""
 
-QUIET_SECONDS = 10.0
-"""How long nothing is pushed after two programs wanted the same file at once."""
+QUIET_SECONDS = 1.0
+"""How long nothing is pushed after it took too long: two programs wanted the same file, or all processors."""
 
 
 @dataclass

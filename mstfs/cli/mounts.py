@@ -3,9 +3,11 @@
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,13 @@ def add(commands: Commands) -> None:
     )
     umount.add_argument("mountpoint", type=Path, metavar="MNT")
     umount.add_argument("--no-publish", action="store_true", help="leave edits staged in the overlay")
-    umount.add_argument("--lazy", action="store_true", help="detach now, even if files are open")
+    how = umount.add_mutually_exclusive_group()
+    how.add_argument("--lazy", action="store_true", help="detach now, even if files are open")
+    how.add_argument(
+        "--force",
+        action="store_true",
+        help="for a mount that hangs: ask nothing of its daemon, and give an error to all who wait for it",
+    )
     umount.set_defaults(run=run_umount)
     sync = commands.add_parser(
         "sync",
@@ -324,6 +332,9 @@ def run_umount(arguments: argparse.Namespace) -> int:
     from mstfs.errors import MountError
 
     mountpoint = Path(os.path.abspath(arguments.mountpoint))
+    if arguments.force:
+        _force(mountpoint)
+        return exits.OK
     if is_dead_mount(mountpoint):
         _detach(mountpoint, lazy=True)
         return exits.OK
@@ -348,11 +359,27 @@ def run_umount(arguments: argparse.Namespace) -> int:
     return exits.OK
 
 
-def _detach(mountpoint: Path, *, lazy: bool) -> None:
+def _force(mountpoint: Path) -> None:
+    """End a mount without a word to its daemon: nothing here waits for an answer."""
+    from mstfs.errors import MountError
+
+    resolved = mountpoint.parent.resolve() / mountpoint.name
+    # Spaces and the like are spelled in octal there (proc(5)).
+    spelled = re.sub(r"[\\\s]", lambda found: f"\\{ord(found[0]):03o}", str(resolved))
+    lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    devices = [words[2] for words in lines if words[4] == spelled and "fuse.mstfs" in words]
+    if not devices:
+        raise MountError(f"{mountpoint} is not a mount of mstfs")
+    with suppress(OSError):  # There may be no such file; then umount tells the kernel.
+        Path(f"/sys/fs/fuse/connections/{devices[-1].partition(':')[2]}/abort").write_text("1")
+    _detach(mountpoint, lazy=True, force=True)
+
+
+def _detach(mountpoint: Path, *, lazy: bool, force: bool = False) -> None:
     from mstfs.errors import MountError
 
     if os.geteuid() == 0:
-        command = ["umount", *(["-l"] if lazy else []), str(mountpoint)]
+        command = ["umount", *(["-l"] if lazy else []), *(["-f", "-c"] if force else []), str(mountpoint)]
     else:
         command = ["fusermount3", "-u", *(["-z"] if lazy else []), str(mountpoint)]
     try:

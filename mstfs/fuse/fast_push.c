@@ -4,7 +4,8 @@
  *   The kernel locks a page that it asks for until it has the answer, and who gives it that page unasked waits for
  *   the lock, beyond the reach of any signal. So a thread of its own does it: should it have to wait, the others go
  *   on, answer the request, and free it. They wait for it for a moment only, and it gives nothing but while they do.
- *   What nobody can help is a process that is killed while the thread waits: the mount then hangs until `umount -f`.
+ *   What nobody can help is a process that is killed while the thread waits: the mount then hangs until
+ *   `mstfs umount --force`.
  *   To come near that, two programs must read the same file in the same microseconds. So contents are given only
  *   while one thread alone reads, which waits for an answer itself all the while.
  *

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mount.mounting import (
+    PATIENCE,
     Mount,
     environment_of,
     files_below,
@@ -210,3 +211,27 @@ def test_a_mount_can_follow_at_once(car: Path) -> None:
         assert len(list((mount / "org.example.note").glob("[012].json"))) == 3
         assert mount.staged() == []
         assert mount.status()["sequence"] == 4
+
+
+def test_a_mount_that_hangs_is_ended_by_force(car: Path, tmp_path: Path) -> None:
+    """Nobody waits for a daemon that stands still, and it loses nothing when it goes on."""
+    point = tmp_path / "a mount"
+    with Mount(car, point=point) as mount:
+        write_record(mount / "org.example.note/new.json")
+        assert mount.process is not None
+        mount.process.send_signal(signal.SIGSTOP)
+        try:
+            reader = subprocess.Popen(["cat", mount / PROFILE], stderr=subprocess.PIPE, text=True)
+            with pytest.raises(subprocess.TimeoutExpired):
+                reader.wait(0.2)
+            mount.mstfs("umount", "--force", point)
+            assert not is_mounted(point)
+            _, said = reader.communicate(timeout=PATIENCE)
+            assert reader.returncode == 1
+            assert "cat: " in said
+        finally:
+            mount.process.send_signal(signal.SIGCONT)
+        assert mount.ended() == 0
+    assert "org.example.note/new" in records_of(car)
+    done = mstfs("umount", "--force", point, folder=tmp_path, code=3)
+    assert "is not a mount of mstfs" in done.stderr

@@ -2,14 +2,27 @@
 
 import errno
 import random
+import signal
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from mount.mounting import PROJECT, Mount, files_below, records_of, refused
+from mount.mounting import (
+    PATIENCE,
+    PROJECT,
+    Mount,
+    environment_of,
+    files_below,
+    is_mounted,
+    mstfs,
+    records_of,
+    refused,
+    wait_for,
+)
 from mstfs.repo.sample import make_sample
 
 COUNT = 2000
@@ -100,6 +113,33 @@ def test_a_killed_daemon_leaves_nothing_behind(large_car: Path) -> None:
         mount.kill()
         mount.start()
         assert in_order(mount.path) == expected(large_car)
+
+
+def states_of(pid: int) -> set[str]:
+    """The states of the threads of a process, as in proc(5)."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/stat")
+    return {task.read_text().rpartition(")")[2].split()[0] for task in tasks}
+
+
+def test_the_worst_that_can_happen(large_car: Path, tmp_path: Path) -> None:
+    """The daemon is killed while the kernel holds the thread that pushes: `umount --force` clears that."""
+    answers_no_more = "fast_path.FastPath.end_push = lambda self: __import__('time').sleep(1000)\n"
+    (tmp_path / "sitecustomize.py").write_text(COLLIDING + answers_no_more)
+    point = tmp_path / "mnt"
+    point.mkdir()
+    environment = {**environment_of(tmp_path), "PYTHONPATH": f"{tmp_path}:{PROJECT}"}
+    command = [sys.executable, "-P", "-m", "mstfs", "mount", "-f", "--read-only", str(large_car), str(point)]
+    with subprocess.Popen(command, env=environment) as daemon:
+        wait_for(lambda: is_mounted(point), "a mount")
+        with subprocess.Popen(["grep", "-rq", "no-such-string-zz", point]) as reader:
+            wait_for(lambda: "D" in states_of(daemon.pid), "a thread that waits for the kernel")
+            daemon.kill()
+            with pytest.raises(subprocess.TimeoutExpired):
+                reader.wait(1)
+            mstfs("umount", "--force", point, folder=tmp_path)
+            assert reader.wait(PATIENCE) == 2
+        assert daemon.wait(PATIENCE) == -signal.SIGKILL
+    assert not is_mounted(point)
 
 
 @pytest.mark.long

@@ -25,7 +25,7 @@
 
 #include "fast_push.h"
 
-#define PATIENCE_NS 2000000      /* how long the thread is waited for */
+#define PATIENCE_NS 2000000      /* how long the thread may take for one file */
 #define MOST 64                  /* files that are given at a time */
 #define ALONE 8                  /* requests in a row of one thread, after which it is taken to read alone */
 
@@ -38,6 +38,7 @@ static int running = 0;          /* the thread was started */
 static uint64_t wanted[MOST];
 static size_t wanted_count = 0;  /* 0 once nobody waits for them any more */
 static int busy = 0;             /* the thread has not come back */
+static size_t steps = 0;         /* files that it is through with */
 
 static uint32_t last_reader = 0;
 static unsigned int in_a_row = 0;
@@ -82,6 +83,7 @@ static void *give_all(void *unused)
             int taken = size && give(inode, data, size);
             free(data);
             pthread_mutex_lock(&lock);
+            steps++;
             mstfs_pushed += taken ? 1 : 0;
         }
         busy = 0;
@@ -108,25 +110,29 @@ static int start(void)
     return running;
 }
 
-/* Wait until the thread has come back; 0 if that takes too long. Then it gives no more than it is about to. */
+/* Wait until the thread has come back; 0 if it stands still. Then it gives no more than it is about to. */
 static int wait_for_it(void)
 {
-    struct timespec end;
+    size_t before = steps - 1;
 
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    end.tv_nsec += PATIENCE_NS;
-    if (end.tv_nsec >= 1000000000) {
-        end.tv_nsec -= 1000000000;
-        end.tv_sec++;
+    while (busy && steps != before) {
+        struct timespec end;
+        before = steps;
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        end.tv_nsec += PATIENCE_NS;
+        if (end.tv_nsec >= 1000000000) {
+            end.tv_nsec -= 1000000000;
+            end.tv_sec++;
+        }
+        while (busy && pthread_cond_timedwait(&done, &lock, &end) != ETIMEDOUT)
+            ;
     }
-    while (busy && pthread_cond_timedwait(&done, &lock, &end) != ETIMEDOUT)
-        ;
     if (busy)
         wanted_count = 0;
     return !busy;
 }
 
-/* Begin to give the kernel what is offered of some files, at most 64. Returns 0 if those before take too long;
+/* Begin to give the kernel what is offered of some files, at most 64. Returns 0 if those before do not get on;
  * what is not given stays offered. Whoever calls this calls `mstfs_push_end` before answering the reader. */
 int mstfs_push(const uint64_t *inodes, size_t count)
 {
@@ -143,7 +149,7 @@ int mstfs_push(const uint64_t *inodes, size_t count)
     return ready;
 }
 
-/* Let that come to its end. Returns 0 if it takes too long. */
+/* Let that come to its end. Returns 0 if it does not get on. */
 int mstfs_push_end(void)
 {
     pthread_mutex_lock(&lock);

@@ -10,14 +10,15 @@
  * fuse_session_receive_buf looks at what came. Some requests are answered here, and the next one is awaited for a
  * moment; everything else goes the usual way:
  *   READ of a file whose contents were offered by `mstfs_offer`;
- *   OPEN, for reading only, of a file that was offered, its RELEASE, and FLUSH of such a handle;
+ *   OPEN, for reading only, of a file that was offered, its RELEASE, and FLUSH of such a handle, if it comes;
  *   READDIRPLUS of a folder that was offered, and GETATTR of what is in it (fast_listing.c);
  *   GETXATTR of names that no file here has (security.*, system.*), which the kernel asks for at each write.
  * Whoever changes anything calls `mstfs_stand_down` before: then nothing is offered any more, and who has what open
  * is told. So what is answered here is always what Python would have answered.
  *
- * fuse_reply_open lets the kernel keep the listings of folders, which pyfuse3 has no word for. Handles below 2^32
- * are those of folders, or of snapshots that are read past the cache (mstfs/fuse/operations.py).
+ * fuse_reply_open says what pyfuse3 has no word for: that the kernel may keep the listings of folders, and need not
+ * tell of the end of who only reads. Handles below 2^32 are those of folders, or of snapshots that are read past the
+ * cache (mstfs/fuse/operations.py).
  *
  * The interpreter's lock is let go while requests are answered here. It needs no headers of Python, and no libfuse
  * at link time. Where pyfuse3 calls another function (libfuse 3.17 and later rename fuse_session_new),
@@ -44,6 +45,11 @@
 #undef fuse_session_new
 
 #define READER (1ull << 63)      /* as in mstfs/fuse/operations.py */
+#if FUSE_MINOR_VERSION >= 11
+#define NO_FLUSH(fi) ((fi)->noflush = 1)
+#else
+#define NO_FLUSH(fi) ((void)(fi))
+#endif
 #define AWAIT_NS 60000           /* how long the next request is awaited here */
 #define STREAK_NS 4000000        /* how long others may have to wait for us */
 #define SLOTS_MIN 1024
@@ -246,6 +252,7 @@ static void own_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     if (answering) {
         fi->fh = ino | READER;
         fi->keep_cache = 1;
+        NO_FLUSH(fi);
         if (reply_open(req, fi) == 0) {
             pthread_mutex_lock(&lock);
             find(ino)->readers++;
@@ -336,6 +343,8 @@ int fuse_reply_open(fuse_req_t req, const struct fuse_file_info *fi)
         own.cache_readdir = 1;
         own.keep_cache = 1;
     }
+    if (own.fh & READER || own.fh < 1ull << 32)
+        NO_FLUSH(&own);
     return reply_open(req, &own);
 }
 

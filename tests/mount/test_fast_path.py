@@ -3,6 +3,7 @@
 import ctypes
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,34 @@ def test_who_has_a_file_open_is_counted(car: Path) -> None:
             for name in names
             if name not in (first, second)
         }
+
+
+def test_who_only_reads_ends_without_a_word(car: Path) -> None:
+    """Once a file is known, to open, read and close it takes two requests: OPEN and RELEASE."""
+    with Mount(car) as mount:
+        path = mount / POSTS / posts(mount)[0]
+        assert path.read_bytes()
+
+        def requests(count: int) -> int:
+            before = mount.status()
+            for _ in range(count):
+                number = os.open(path, os.O_RDONLY)
+                assert os.pread(number, 100, 0)
+                os.close(number)
+            # The kernel waits for no answer to RELEASE, and so may be ahead of the count.
+            time.sleep(0.2)
+            now = mount.status()
+            named: int = sum(
+                now["requests"][name] - before["requests"].get(name, 0) for name in now["requests"]
+            )
+            # The total is among them.
+            return named // 2 + int(now["answered_without_python"]) - int(before["answered_without_python"])
+
+        requests(1)
+        assert requests(101) - requests(1) == 200
+        with path.open("r+b"):
+            pass
+        assert mount.status()["requests"]["flush"] == 1, "who may write is heard"
 
 
 def test_readers_see_old_or_new_and_nothing_between(car: Path) -> None:

@@ -112,9 +112,10 @@ class Workspace:
                 made, size = [], 0
             made.append((cid, block))
             size += len(block)
-        if self.is_edit(key, value):
+        only = made[0][1] if len(made) == 1 and made[0][0] == value else None
+        if only is None and self.is_edit(key, value):
             self.blocks.put_many(made)
-        self.stage_cid(key, value, text=text, mtime_ns=mtime_ns)
+        self.stage_cid(key, value, block=only, text=text, mtime_ns=mtime_ns)
         return value
 
     def stage_values(self, makings: Iterable[tuple[bytes, Making]]) -> None:

@@ -12,7 +12,6 @@ Hacking
     A test that is left out is deselected, which CI accepts; it is not skipped.
 """
 
-import importlib
 import importlib.util
 import os
 import re
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from parts_in_c import part_in_c
 
 from mstfs.blocks import car_index
 
@@ -146,9 +146,5 @@ def no_mount_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module", params=["in C", "in Python"])
 def index_in_c_and_in_python(request: pytest.FixtureRequest) -> Iterator[None]:
     """Blocks are found and read by the part in C, and then without it."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "in Python":
-            patch.setattr(car_index, "fast_index", None)
-        else:
-            importlib.import_module("mstfs.blocks.fast_index")  # fails if it was not built
+    with part_in_c(request.param, car_index, "fast_index"):
         yield

@@ -1,6 +1,5 @@
 """One MST node: depth of keys, the canonical block, and what is refused."""
 
-import importlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_mst import build, cid_of, depth, value
+from parts_in_c import part_in_c
 
 from mstfs.codec.cid import to_text
 from mstfs.errors import LimitExceeded, NodeError
@@ -30,11 +30,7 @@ from mstfs.tree.mst.node import (
 @pytest.fixture(scope="module", params=["in C", "in Python"], autouse=True)
 def _where(request: pytest.FixtureRequest) -> Iterator[None]:
     """Everything here is tried with the part in C, and without it."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "in Python":
-            patch.setattr(nodes, "fast_node", None)
-        else:
-            importlib.import_module("mstfs.tree.mst.fast_node")  # fails if it was not built
+    with part_in_c(request.param, nodes, "fast_node"):
         yield
 
 

@@ -15,7 +15,7 @@
 #define DEPTH_MOST 32
 #define CID_BYTES 36
 
-static const unsigned char LINK_HEAD[7] = {0xd8, 0x2a, 0x58, 0x25, 0x00, 0x01, 0x71};
+static const unsigned char LINK_HEAD[3] = {0x58, 0x25, 0x00}; /* behind the tag */
 static const char BASE32[] = "abcdefghijklmnopqrstuvwxyz234567";
 static const char BASE64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -58,32 +58,19 @@ static void new_line(struct work *work, int depth)
     work->out += 2 * depth;
 }
 
-static void put_base32(struct work *work, const unsigned char *data, size_t size)
+/* Bytes as text, so many bits to a letter, without padding (RFC 4648). */
+static void put_base(struct work *work, const unsigned char *data, size_t size, int width, const char *letters)
 {
-    uint32_t bits = 0;
+    uint32_t bits = 0, mask = (1u << width) - 1;
     int held = 0;
 
     for (size_t index = 0; index < size; index++) {
         bits = bits << 8 | data[index];
-        for (held += 8; held >= 5; held -= 5)
-            *work->out++ = BASE32[bits >> (held - 5) & 31];
+        for (held += 8; held >= width; held -= width)
+            *work->out++ = letters[bits >> (held - width) & mask];
     }
     if (held)
-        *work->out++ = BASE32[bits << (5 - held) & 31];
-}
-
-static void put_base64(struct work *work, const unsigned char *data, size_t size)
-{
-    uint32_t bits = 0;
-    int held = 0;
-
-    for (size_t index = 0; index < size; index++) {
-        bits = bits << 8 | data[index];
-        for (held += 8; held >= 6; held -= 6)
-            *work->out++ = BASE64[bits >> (held - 6) & 63];
-    }
-    if (held)
-        *work->out++ = BASE64[bits << (6 - held) & 63];
+        *work->out++ = letters[bits << (width - held) & mask];
 }
 
 /* The bytes of a UTF-8 sequence of several bytes; 0 if it is not sound (RFC 3629). */
@@ -193,18 +180,16 @@ static int number(struct work *work, uint64_t argument, int negative)
     return 1;
 }
 
-/* A map with one field, which stands for what JSON has no word for. */
-static int spelled(struct work *work, int depth, const char *name, const unsigned char *data, size_t size)
+/* A map with one field, which stands for what JSON has no word for: its name as it stands, then letters. */
+static int spelled(struct work *work, int depth, const char *name, const unsigned char *data, size_t size, int width,
+                   const char *letters)
 {
     if (!reserve(work, 2 * size + 4 * (size_t)depth + 64))
         return 0;
     *work->out++ = '{';
     new_line(work, depth + 1);
     put(work, name, strlen(name));
-    if (name[2] == 'l')
-        put_base32(work, data, size);
-    else
-        put_base64(work, data, size);
+    put_base(work, data, size, width, letters);
     *work->out++ = '"';
     new_line(work, depth);
     *work->out++ = '}';
@@ -216,13 +201,13 @@ static int link_of(struct work *work, int depth)
     /* The tag was read. What follows is a byte string of 37, whose first is 0. */
     const unsigned char *at = work->at;
 
-    if (work->end - at < 3 + CID_BYTES || memcmp(at, LINK_HEAD + 2, 3))
+    if (work->end - at < 3 + CID_BYTES || memcmp(at, LINK_HEAD, sizeof LINK_HEAD))
         return 0;
     at += 3;
     if (at[0] != 1 || (at[1] != 0x71 && at[1] != 0x55) || at[2] != 0x12 || at[3] != 0x20)
         return 0;
     work->at = at + CID_BYTES;
-    return spelled(work, depth, "\"$link\": \"b", at, CID_BYTES);
+    return spelled(work, depth, "\"$link\": \"b", at, CID_BYTES, 5, BASE32);
 }
 
 static int list(struct work *work, uint64_t count, int depth)
@@ -313,7 +298,7 @@ static int item(struct work *work, int depth)
             return 0;
         work->at += argument;
         if (major == 2)
-            return spelled(work, depth, "\"$bytes\": \"", data, argument);
+            return spelled(work, depth, "\"$bytes\": \"", data, argument, 6, BASE64);
         return reserve(work, 6 * argument + 8) && put_text(work, data, argument);
     }
     switch (major) {

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,8 @@ def add(commands: Commands) -> None:
     how.add_argument(
         "--force",
         action="store_true",
-        help="for a mount that hangs: ask nothing of its daemon, and give an error to all who wait for it",
+        help="for a mount that hangs: ask nothing of its daemon, and give an error to all who wait for it; a "
+        "daemon that goes on publishes what is staged as it ends",
     )
     umount.set_defaults(run=run_umount)
     sync = commands.add_parser(
@@ -329,9 +329,11 @@ def run_checkout(arguments: argparse.Namespace) -> int:
 def run_umount(arguments: argparse.Namespace) -> int:
     """`mstfs umount`."""
     from mstfs.cli.target import ask, is_dead_mount, read_status
-    from mstfs.errors import MountError
+    from mstfs.errors import MountError, Refused
 
     mountpoint = Path(os.path.abspath(arguments.mountpoint))
+    if arguments.force and arguments.no_publish:
+        raise Refused("a daemon that is asked nothing cannot be told not to publish: --force or --no-publish")
     if arguments.force:
         _force(mountpoint)
         return exits.OK
@@ -370,9 +372,14 @@ def _force(mountpoint: Path) -> None:
     devices = [words[2] for words in lines if words[4] == spelled and "fuse.mstfs" in words]
     if not devices:
         raise MountError(f"{mountpoint} is not a mount of mstfs")
-    with suppress(OSError):  # There may be no such file; then umount tells the kernel.
+    why = None
+    try:
         Path(f"/sys/fs/fuse/connections/{devices[-1].partition(':')[2]}/abort").write_text("1")
+    except OSError as error:
+        why = f"{error.filename}: {error.strerror}"
     _detach(mountpoint, lazy=True, force=True)
+    if why is not None and os.geteuid() != 0:  # For root, umount has told the kernel.
+        raise MountError(f"{mountpoint} is detached, but who hangs in it still does: {why}; try it as root")
 
 
 def _detach(mountpoint: Path, *, lazy: bool, force: bool = False) -> None:

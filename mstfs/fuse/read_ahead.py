@@ -110,16 +110,19 @@ class ReadAhead:
         window.size = min(2 * window.size, MOST)
         pushes = self.pushes and self.fast.reads_alone and perf_counter() > self.pushes_from
         more = True
-        while more and wanted > 0:
-            more, files = self._some(window, folder, pages, min(wanted, AT_ONCE))
-            wanted -= AT_ONCE
-            offered = self._offer(file for file in files if file.number != waiting)
-            if (pushes and not self.fast.push(offered)) or perf_counter() > end:
-                break
+        try:
+            while more and wanted > 0:
+                more, files = self._some(window, folder, pages, min(wanted, AT_ONCE))
+                wanted -= AT_ONCE
+                offered = self._offer(file for file in files if file.number != waiting)
+                if (pushes and not self.fast.push(offered)) or perf_counter() > end:
+                    break
+        finally:
+            # Nothing is pushed once the reader has its answer.
+            if pushes and not self.fast.end_push():
+                self.pushes_from = perf_counter() + QUIET_SECONDS
         if not more:
             window.end_reached()
-        if pushes and not self.fast.end_push():
-            self.pushes_from = perf_counter() + QUIET_SECONDS
 
     def _some(
         self, window: Window, folder: bytes, pages: FolderPages | None, count: int

@@ -224,6 +224,10 @@ def test_a_mount_that_hangs_is_ended_by_force(car: Path, tmp_path: Path) -> None
             reader = subprocess.Popen(["cat", mount / PROFILE], stderr=subprocess.PIPE, text=True)
             with pytest.raises(subprocess.TimeoutExpired):
                 reader.wait(0.2)
+            refused = mount.mstfs("umount", "--force", "--no-publish", point, code=None)
+            assert refused.returncode
+            assert "--no-publish" in refused.stderr
+            assert is_mounted(point)
             mount.mstfs("umount", "--force", point)
             assert not is_mounted(point)
             _, said = reader.communicate(timeout=PATIENCE)

@@ -1,5 +1,6 @@
 """Finding out how values are encoded, and whether a key fits, from a few values of a tree."""
 
+import os
 import random
 from typing import Any
 
@@ -160,6 +161,14 @@ def test_what_was_never_encrypted(layout: Layout, encoding: Encoding) -> None:
     kit = grown(ZARR, layout, encoding)
     with pytest.raises(Refused, match="do not seem to be encrypted"):
         check_key_fits(kit.tree, kit.root, CIPHER, Plain.of(layout))
+
+
+def test_sealed_metadata_may_begin_like_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "urandom", lambda count: b"{" * count)
+    kit = grown({b"zarr.json": b"{}", b"value": b"1" * 100}, cipher=CIPHER, plain=NOTHING)
+    check_key_fits(kit.tree, kit.root, CIPHER, NOTHING)
+    with pytest.raises(DecryptionError, match="all 2 values"):
+        check_key_fits(kit.tree, kit.root, Cipher(KEY, b""), NOTHING)
 
 
 def test_a_wrong_key_beside_values_that_are_plain() -> None:

@@ -7,6 +7,8 @@ that does not fit opens nothing.
 from collections.abc import Iterator
 from typing import Literal
 
+import orjson
+
 from mstfs.codec import byte_string, dag_cbor
 from mstfs.errors import (
     BlockError,
@@ -78,7 +80,7 @@ def check_key_fits(tree: HamtTree, root: bytes, cipher: Cipher, plain: Plain) ->
             return
         except DecryptionError:
             tried += 1
-        is_json = _is_metadata(key) and data.startswith(b"{")
+        is_json = _is_metadata(key) and _is_json(data)
         metadata = metadata or is_json
         # What is encrypted is longer, and looks random.
         never += is_json or len(data) < OVERHEAD or _is_cbor(BytesSource(data)) is True
@@ -156,3 +158,11 @@ def _is_cbor(source: Source) -> bool | None:
 
 def _is_metadata(key: bytes) -> bool:
     return key.rpartition(b"/")[2] == METADATA.encode()
+
+
+def _is_json(data: bytes) -> bool:
+    # Of what is encrypted, one in 256 begins with the same byte.
+    try:
+        return data.startswith(b"{") and isinstance(orjson.loads(data), dict)
+    except ValueError:
+        return False

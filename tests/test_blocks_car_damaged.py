@@ -21,9 +21,9 @@ from car_files import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mstfs.blocks import car_index
 from mstfs.blocks.car import CarFile
 from mstfs.blocks.car_format import parse_header
+from mstfs.blocks.interface import read_nothing
 from mstfs.codec import cid as cids
 from mstfs.codec import varint
 from mstfs.errors import CarError, CorruptBlock, MissingBlock, MstfsError, UnreachableBlock
@@ -265,7 +265,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     with opened(tmp_path, car_v1(BLOCKS)) as car:
         # What C cannot read, Python tries, and says what it is.
-        monkeypatch.setattr(car._index, "read_small", car_index.read_nothing)
+        monkeypatch.setattr(car, "read_small", read_nothing)
         monkeypatch.setattr(os, "pread", fail)
         with pytest.raises(UnreachableBlock, match="Input/output error"):
             car.get(BLOCKS[0][0])

@@ -127,8 +127,8 @@ def test_small_blocks_are_read(tmp_path: Path) -> None:
     data, index = packed(blocks)
     file = opened(tmp_path, data)
     for block in blocks:
-        assert fast_index.read(memoryview(index), HEADER, len(blocks), cid_of(block), file) == block
-    assert fast_index.read(memoryview(index), HEADER, len(blocks), cid_of(b"other"), file) is None
+        assert fast_index.read(memoryview(index), HEADER, len(blocks), file, cid_of(block)) == block
+    assert fast_index.read(memoryview(index), HEADER, len(blocks), file, cid_of(b"other")) is None
     os.close(file)
 
 
@@ -137,7 +137,7 @@ def test_each_byte_of_a_block_counts(tmp_path: Path) -> None:
     _, index = packed([block])
     for at in range(len(block)):
         file = opened(tmp_path, block[:at] + bytes([block[at] ^ 1]) + block[at + 1 :])
-        assert fast_index.read(memoryview(index), HEADER, 1, cid_of(block), file) is None, at
+        assert fast_index.read(memoryview(index), HEADER, 1, file, cid_of(block)) is None, at
         os.close(file)
 
 
@@ -145,21 +145,21 @@ def test_what_reading_leaves_to_python(tmp_path: Path) -> None:
     small, large = b"small", bytes(4097)
     data, index = packed([small, large])
     file = opened(tmp_path, data)
-    assert fast_index.read(memoryview(index), HEADER, 2, cid_of(large), file) is None
-    assert fast_index.read(memoryview(index), HEADER, 2, b"\x12\x20" + cid_of(small)[4:], file) is None
+    assert fast_index.read(memoryview(index), HEADER, 2, file, cid_of(large)) is None
+    assert fast_index.read(memoryview(index), HEADER, 2, file, b"\x12\x20" + cid_of(small)[4:]) is None
     os.close(file)
     # A file that was closed, or cut, or never was so long.
-    assert fast_index.read(memoryview(index), HEADER, 2, cid_of(small), file) is None
+    assert fast_index.read(memoryview(index), HEADER, 2, file, cid_of(small)) is None
     file = opened(tmp_path, small[:-1])
-    assert fast_index.read(memoryview(index), HEADER, 2, cid_of(small), file) is None
+    assert fast_index.read(memoryview(index), HEADER, 2, file, cid_of(small)) is None
     row = struct.pack("=6Q", *struct.unpack(">4Q", cid_of(small)[4:]), (1 << 63) - 2, 0x12 << 40 | 5)
-    assert fast_index.read(memoryview(bytes(HEADER) + row), HEADER, 1, cid_of(small), file) is None
+    assert fast_index.read(memoryview(bytes(HEADER) + row), HEADER, 1, file, cid_of(small)) is None
     # The section of a damaged index, shorter than the CID that it begins with.
     row = struct.pack("=6Q", *struct.unpack(">4Q", cid_of(small)[4:]), 0, 0x12 << 40 | 36 << 32 | 5)
-    assert fast_index.read(memoryview(bytes(HEADER) + row), HEADER, 1, cid_of(small), file) is None
+    assert fast_index.read(memoryview(bytes(HEADER) + row), HEADER, 1, file, cid_of(small)) is None
     os.close(file)
     # Another hash function, though the digest is one of sha2-256.
     data, index = packed([small], 0x1E)
     file = opened(tmp_path, data)
-    assert fast_index.read(memoryview(index), HEADER, 1, cid_of(small, 0x1E), file) is None
+    assert fast_index.read(memoryview(index), HEADER, 1, file, cid_of(small, 0x1E)) is None
     os.close(file)

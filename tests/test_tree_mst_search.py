@@ -12,8 +12,8 @@ from mstfs.blocks.memory import MemoryBlocks
 from mstfs.errors import LimitExceeded, MissingBlock, MstfsError, NodeError
 from mstfs.limits import TREE_HEIGHT
 from mstfs.tree.interface import Entry
-from mstfs.tree.mst.node import MstNode, cid_of, decode, encode
-from mstfs.tree.mst.tree import MstTree, cost_of
+from mstfs.tree.mst.node import MstNode, cid_of, decode, encode, weigh
+from mstfs.tree.mst.tree import MstTree
 from mstfs.tree.node_cache import NodeCache
 
 Plain = dict[bytes, bytes]
@@ -340,7 +340,7 @@ def test_a_small_cache_drops_nodes_and_changes_no_answer() -> None:
 
 def test_the_cache_keeps_what_is_used_and_its_limit() -> None:
     nodes = {value(number): leaf(b"%04d" % number) for number in range(1000)}
-    cache = NodeCache(80_000, cost_of)
+    cache = NodeCache(80_000, weigh)
     hot = value(0)
     for cid, node in nodes.items():
         cache.put(cid, node)
@@ -351,7 +351,7 @@ def test_the_cache_keeps_what_is_used_and_its_limit() -> None:
     big = leaf(*(b"%06d" % number for number in range(1000)))
     cache.put(value(5000), big)
     assert cache.get(value(5000)) is None
-    roomy = NodeCache(80_000, cost_of, spare=True)
+    roomy = NodeCache(80_000, weigh, spare=True)
     roomy.put(value(5000), big)
     assert roomy.get(value(5000)) is big
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from workspaces import cid, delete, put, staged_tree, tree_blocks, writable
 
+from mstfs.blocks.interface import BlockReader
 from mstfs.blocks.memory import MemoryBlocks
 from mstfs.errors import BlockError, MissingBlock, MstfsError
 from mstfs.staging.tree import StagedTree
@@ -43,7 +44,7 @@ hostile = st.lists(odd_part, min_size=1, max_size=4).map(b"/".join).filter(bool)
 any_key = st.one_of(plain, hostile)
 
 
-class Counting:
+class Counting(BlockReader):
     """A block reader that counts what is read."""
 
     def __init__(self, blocks: Mapping[bytes, bytes]) -> None:

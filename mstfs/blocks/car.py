@@ -22,6 +22,7 @@ from mstfs.blocks.car_embedded import EmbeddedIndex
 from mstfs.blocks.car_format import Frame, read_all, read_at, read_frame
 from mstfs.blocks.car_index import CarIndex, Hit, Stamp, Summary
 from mstfs.blocks.car_scan import Problem, Scan, Section
+from mstfs.blocks.interface import ReadSmall, read_nothing
 from mstfs.codec import cid as cids
 from mstfs.errors import CarError, CorruptBlock, MissingBlock, UnreachableBlock
 from mstfs.limits import BLOCK_BYTES
@@ -50,6 +51,7 @@ class CarFile:
         self._trusted = False
         self._copies: dict[int, Hit | None] = {}
         self._index: CarIndex | EmbeddedIndex
+        self.read_small: ReadSmall
         self._sound: bytearray
         self._use(self._load() or EmbeddedIndex.open(fd, frame) or self._build())
 
@@ -89,6 +91,7 @@ class CarFile:
         """Release the file and its index. Reading fails afterwards; closing again does nothing."""
         if self._fd >= 0:
             self._index.close()
+            self.read_small = read_nothing
             os.close(self._fd)
             self._fd = -1
 
@@ -107,7 +110,7 @@ class CarFile:
 
     def get(self, cid: bytes) -> bytes:
         """The bytes of a block. MissingBlock, CorruptBlock, UnreachableBlock; CidError for a bad CID."""
-        data = self._index.read_small(cid, self._fd)
+        data = self.read_small(cid)
         if data is not None:
             return data
         hit = self._index.find(cid)
@@ -278,6 +281,7 @@ class CarFile:
 
     def _use(self, index: CarIndex | EmbeddedIndex) -> None:
         self._index = index
+        self.read_small = index.small_reader(self._fd) if isinstance(index, CarIndex) else read_nothing
         self._sound = bytearray(index.row_count // 8 + 1)
         self._copies.clear()
 

@@ -15,7 +15,7 @@ from bisect import bisect_left
 from typing import NamedTuple
 
 from mstfs.blocks.car_format import Frame, read_all, read_at
-from mstfs.blocks.car_index import Hit, read_nothing
+from mstfs.blocks.car_index import Hit
 from mstfs.blocks.car_scan import section_at
 from mstfs.codec import cid as cids
 from mstfs.codec import varint
@@ -59,8 +59,6 @@ class EmbeddedIndex:
         except (CarError, VarintError, OSError):
             return None
         return cls(fd, frame, tables) if any(table.rows for table in tables) else None
-
-    read_small = staticmethod(read_nothing)
 
     def find(self, cid: bytes) -> Hit | None:
         """Where the block is, if the section there confirms it. CidError if the CID is malformed."""

@@ -21,7 +21,7 @@ import sys
 import tempfile
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import islice
@@ -34,6 +34,7 @@ from blake3 import blake3
 from mstfs.blocks.car_format import Frame, read_at
 from mstfs.blocks.car_scan import ROW, Problem, Scan, row_key
 from mstfs.blocks.car_writer import replacing
+from mstfs.blocks.interface import ReadSmall, read_nothing
 from mstfs.codec import cid as cids
 
 try:
@@ -83,13 +84,6 @@ def stamp_of(fd: int) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns, blake3(edges).hexdigest())
 
 
-ReadSmall: TypeAlias = Callable[[bytes, int], bytes | None]
-
-
-def read_nothing(cid: bytes, fd: int) -> None:
-    """For where there is no short way to the bytes of a block."""
-
-
 class CarIndex:
     """The table in a buffer: a mapped sidecar, or plain memory."""
 
@@ -102,10 +96,12 @@ class CarIndex:
         self._words = memoryview(buffer)[_HEADER_BYTES:].cast("B").cast("Q")
         self._columns = [self._words[column::_ROW_WORDS] for column in range(4)]
         self._first = self._columns[0]
-        self.read_small: ReadSmall = read_nothing
-        """From a CID and the CAR's descriptor to a small block, hashed; None if there is more to it."""
-        if fast_index is not None:
-            self.read_small = partial(fast_index.read, buffer, _HEADER_BYTES, summary.rows)
+
+    def small_reader(self, fd: int) -> ReadSmall:
+        """`BlockReader.read_small` for the CAR open as `fd`."""
+        if fast_index is None:
+            return read_nothing
+        return partial(fast_index.read, self._buffer, _HEADER_BYTES, self.row_count, fd)
 
     def find(self, cid: bytes) -> Hit | None:
         """The first copy of a block in the file. CidError if the CID is malformed."""

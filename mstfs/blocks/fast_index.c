@@ -52,20 +52,20 @@ struct place {
     long long length;
 };
 
-static int locate(PyObject *const *args, struct place *place)
+static int locate(PyObject *const *args, PyObject *name, struct place *place)
 {
     Py_buffer table;
 
-    if (!PyBytes_Check(args[3])) {
+    if (!PyBytes_Check(name)) {
         PyErr_Format(PyExc_TypeError, "a CID is bytes");
         return -2;
     }
     Py_ssize_t header = PyLong_AsSsize_t(args[1]), count = PyLong_AsSsize_t(args[2]);
     if (PyErr_Occurred())
         return -2;
-    const unsigned char *cid = (const unsigned char *)PyBytes_AS_STRING(args[3]);
+    const unsigned char *cid = (const unsigned char *)PyBytes_AS_STRING(name);
     /* Version 1, one byte of codec, one of hash function, 32 of digest. */
-    if (PyBytes_GET_SIZE(args[3]) != 36 || cid[0] != 1 || cid[1] >= 0x80 || cid[2] >= 0x80 || cid[3] != 32)
+    if (PyBytes_GET_SIZE(name) != 36 || cid[0] != 1 || cid[1] >= 0x80 || cid[2] >= 0x80 || cid[3] != 32)
         return -1;
     if (PyObject_GetBuffer(args[0], &table, PyBUF_SIMPLE))
         return -2;
@@ -107,7 +107,7 @@ static PyObject *find(PyObject *module, PyObject *const *args, Py_ssize_t given)
     (void)module;
     if (given != 4)
         return PyErr_Format(PyExc_TypeError, "find takes a table, two numbers and a CID");
-    switch (locate(args, &place)) {
+    switch (locate(args, args[3], &place)) {
     case 1:
         return Py_BuildValue("nKL", (Py_ssize_t)place.row, (unsigned long long)place.offset, place.length);
     case 0:
@@ -157,7 +157,7 @@ static int is_sound(const void *data, size_t size, const unsigned char *digest)
 }
 
 PyDoc_STRVAR(read_doc,
-"read(table, header, rows, cid, file)\n--\n\n"
+"read(table, header, rows, file, cid)\n--\n\n"
 "The bytes of a block, which were hashed.\n\n"
 "None if it takes more to say what is with it: for large blocks, other hash functions, and all trouble.");
 
@@ -167,14 +167,14 @@ static PyObject *read_block(PyObject *module, PyObject *const *args, Py_ssize_t 
 
     (void)module;
     if (given != 5)
-        return PyErr_Format(PyExc_TypeError, "read takes a table, two numbers, a CID and a file");
-    int file = (int)PyLong_AsLong(args[4]);
+        return PyErr_Format(PyExc_TypeError, "read takes a table, three numbers and a CID");
+    int file = (int)PyLong_AsLong(args[3]);
     if (PyErr_Occurred())
         return NULL;
-    int found = locate(args, &place);
+    int found = locate(args, args[4], &place);
     if (found == -2)
         return NULL;
-    const unsigned char *cid = (const unsigned char *)PyBytes_AS_STRING(args[3]);
+    const unsigned char *cid = (const unsigned char *)PyBytes_AS_STRING(args[4]);
     if (found != 1 || !sha256 || cid[2] != SHA2_256 || place.length < 0 || place.length > SMALL
         || place.offset > INT64_MAX - SMALL)
         Py_RETURN_NONE;

@@ -4,16 +4,25 @@ Source: multiformats CID specification; a CID names bytes by their multihash, th
 how to read them.
 """
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeAlias
 
 from mstfs import limits
 from mstfs.codec import cid as cids
 from mstfs.errors import ConflictingBlock, CorruptBlock, LimitExceeded
 
+ReadSmall: TypeAlias = Callable[[bytes], bytes | None]
+
+
+def read_nothing(cid: bytes) -> None:
+    """For stores without a short way to the bytes of a block."""
+
 
 class BlockReader(Protocol):
     """Answers for blocks. CIDs are binary; blocks are matched by multihash."""
+
+    read_small: ReadSmall = staticmethod(read_nothing)
+    """The short way to a small block: its bytes, hashed; None if there is more to it, for `get` to tell."""
 
     def get(self, cid: bytes) -> bytes:
         """The bytes of a block, which match the CID.

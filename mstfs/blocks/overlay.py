@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from mstfs.blocks.interface import BlockReader, BlockStore
+from mstfs.blocks.interface import BlockReader, BlockStore, ReadSmall, read_nothing
 from mstfs.errors import BlockError, ConflictingBlock, CorruptBlock, MissingBlock, ReadOnly, UnreachableBlock
 
 
@@ -19,6 +19,11 @@ class OverlayBlocks(BlockStore):
         if upper is None and len(self.lowers) == 1:
             # There is nothing to choose from, and walks ask for every node.
             self.get = self.lowers[0].get  # type: ignore[method-assign]
+
+    @property
+    def read_small(self) -> ReadSmall:  # type: ignore[override]
+        # Whichever layer has bytes that match the CID, they are the same.
+        return self.lowers[0].read_small if self.lowers else read_nothing
 
     def get(self, cid: bytes) -> bytes:
         upper = self.upper

@@ -1,10 +1,13 @@
 """Decoded nodes, kept in memory by the bytes that they take. Every kind of tree has one of these."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 Node = TypeVar("Node")
+
+Generations: TypeAlias = tuple[dict[bytes, Node], dict[bytes, Node]]
+"""Nodes that are held, by name: the younger ones, and the older ones."""
 
 
 class NodeCache(Generic[Node]):
@@ -27,9 +30,9 @@ class NodeCache(Generic[Node]):
         self._big: tuple[bytes, Node] | None = None
 
     @property
-    def young(self) -> dict[bytes, Node]:
-        """The younger generation, for reading."""
-        return self._young
+    def generations(self) -> Generations[Node]:
+        """What is held, for reading."""
+        return self._young, self._old
 
     def get(self, name: bytes) -> Node | None:
         """The node, if it is held."""
@@ -52,11 +55,22 @@ class NodeCache(Generic[Node]):
         # The lock makes the generations and their size change together; readers do without it, since
         # they see each dictionary either before or after the change, and both are right.
         with self._lock:
-            if name in self._young:
-                return
-            if self._used + cost > self._half:
-                self._old = self._young
-                self._young = {}
-                self._used = 0
-            self._young[name] = node
-            self._used += cost
+            self._add(name, node, cost)
+
+    def put_all(self, nodes: Iterable[tuple[bytes, Node, int]]) -> None:
+        """Hold nodes whose cost is known."""
+        most = self._half >> 2
+        with self._lock:
+            for name, node, cost in nodes:
+                if cost <= most:
+                    self._add(name, node, cost)
+
+    def _add(self, name: bytes, node: Node, cost: int) -> None:
+        if name in self._young:
+            return
+        if self._used + cost > self._half:
+            self._old = self._young
+            self._young = {}
+            self._used = 0
+        self._young[name] = node
+        self._used += cost

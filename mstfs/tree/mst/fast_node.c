@@ -15,6 +15,10 @@
 #define ENTRY_LEAST 54           /* bytes that an entry takes at least */
 #define KEY_MOST 8192            /* bytes that a key may have (limits.KEY_BYTES), and a block that is read here */
 
+#define NODE_COST 480            /* as in node.py */
+#define ENTRY_COST 140
+#define LINK_COST 70
+
 static const unsigned char LINK_START[4] = {0x01, 0x71, 0x12, 0x20};
 static const unsigned char LINK_HEAD[5] = {0xd8, 0x2a, 0x58, 0x25, 0x00};
 
@@ -126,25 +130,16 @@ static int entries_of(struct reader *in, long count, PyObject *keys, PyObject *v
     return 1;
 }
 
-PyDoc_STRVAR(decode_doc,
-"decode(type, data)\n--\n\n"
-"The node in a block as a tuple of the type: keys, values, links. None if the block is not of the common shape.");
-
-static PyObject *decode(PyObject *module, PyObject *const *args, Py_ssize_t given)
+/* The node in a block; NULL without an exception if the block is not of the common shape. */
+static PyObject *node_in(PyTypeObject *type, PyObject *data)
 {
-    (void)module;
-    if (given != 2 || !PyType_Check(args[0]) || !PyBytes_Check(args[1]))
-        return PyErr_Format(PyExc_TypeError, "decode takes a type of tuple and bytes");
-    PyTypeObject *type = (PyTypeObject *)args[0];
-    if (!PyType_IsSubtype(type, &PyTuple_Type))
-        return PyErr_Format(PyExc_TypeError, "decode takes a type of tuple and bytes");
-    struct reader in = {.at = (const unsigned char *)PyBytes_AS_STRING(args[1])};
-    Py_ssize_t size = PyBytes_GET_SIZE(args[1]);
+    struct reader in = {.at = (const unsigned char *)PyBytes_AS_STRING(data)};
+    Py_ssize_t size = PyBytes_GET_SIZE(data);
     in.end = in.at + size;
     long count;
     if (size > KEY_MOST || !literal(&in, "\xa2" "ae", 3) || (count = argument(&in, 0x80)) < 0 ||
         count > size / ENTRY_LEAST)
-        Py_RETURN_NONE;
+        return NULL;
     PyObject *keys = PyTuple_New(count), *values = PyTuple_New(count), *links = PyTuple_New(count + 1);
     PyObject *node = NULL;
     if (keys && values && links && entries_of(&in, count, keys, values, links) && literal(&in, "al", 2)) {
@@ -156,16 +151,37 @@ static PyObject *decode(PyObject *module, PyObject *const *args, Py_ssize_t give
         }
     }
     if (node) {
-        PyTuple_SET_ITEM(node, 0, keys);
-        PyTuple_SET_ITEM(node, 1, values);
-        PyTuple_SET_ITEM(node, 2, links);
+        /* Bytes and None make no cycles: the collector need not look at them. */
+        PyObject *parts[3] = {keys, values, links};
+        for (int part = 0; part < 3; part++) {
+            PyObject_GC_UnTrack(parts[part]);
+            PyTuple_SET_ITEM(node, part, parts[part]);
+        }
         return node;
     }
     Py_XDECREF(keys);
     Py_XDECREF(values);
     Py_XDECREF(links);
-    if (PyErr_Occurred())
-        return NULL;
+    return NULL;
+}
+
+static int is_node_type(PyObject *type)
+{
+    return PyType_Check(type) && PyType_IsSubtype((PyTypeObject *)type, &PyTuple_Type);
+}
+
+PyDoc_STRVAR(decode_doc,
+"decode(type, data)\n--\n\n"
+"The node in a block as a tuple of the type: keys, values, links. None if the block is not of the common shape.");
+
+static PyObject *decode(PyObject *module, PyObject *const *args, Py_ssize_t given)
+{
+    (void)module;
+    if (given != 2 || !is_node_type(args[0]) || !PyBytes_Check(args[1]))
+        return PyErr_Format(PyExc_TypeError, "decode takes a type of tuple and bytes");
+    PyObject *node = node_in((PyTypeObject *)args[0], args[1]);
+    if (node || PyErr_Occurred())
+        return node;
     Py_RETURN_NONE;
 }
 
@@ -314,58 +330,117 @@ static Py_ssize_t place_of(PyObject *keys, PyObject *key, int *same)
     return low;
 }
 
-PyDoc_STRVAR(descend_doc,
-"descend(held, cid, key, levels)\n--\n\n"
-"The value of a key below a node, as far as the nodes on the way are held; None if there is no such key.\n\n"
-"A pair where it cannot be said: the CID of the node at which to go on, and how many levels are left.");
-
-static PyObject *descend(PyObject *module, PyObject *const *args, Py_ssize_t given)
-{
-    (void)module;
-    if (given != 4 || !PyDict_Check(args[0]) || !PyBytes_Check(args[1]) || !PyBytes_Check(args[2]))
-        return PyErr_Format(PyExc_TypeError, "descend takes a dict, a CID, a key and a number");
-    PyObject *cid = args[1], *parts[3];
-    long levels = PyLong_AsLong(args[3]);
-    if (levels == -1 && PyErr_Occurred())
-        return NULL;
-    while (cid != Py_None) {
-        PyObject *node = levels > 0 ? PyDict_GetItemWithError(args[0], cid) : NULL;
-        int same;
-        if (!node)
-            return PyErr_Occurred() ? NULL : Py_BuildValue("Ol", cid, levels);
-        if (!parts_of(node, parts))
-            return NULL;
-        Py_ssize_t at = place_of(parts[0], args[2], &same);
-        if (at < 0)
-            return NULL;
-        if (same)
-            return Py_NewRef(PyTuple_GET_ITEM(parts[1], at));
-        cid = PyTuple_GET_ITEM(parts[2], at);
-        levels--;
-    }
-    Py_RETURN_NONE;
-}
-
-PyDoc_STRVAR(weigh_doc,
-"weigh(node)\n--\n\n"
-"The entries of a node, the bytes of its keys, and its links to other nodes.");
-
-static PyObject *weigh(PyObject *module, PyObject *node)
+/* The bytes that a node takes in memory, as in node.py; -1 with an exception. */
+static Py_ssize_t weight_of(PyObject *node)
 {
     PyObject *parts[3];
-    Py_ssize_t bytes = 0, links = 0;
 
-    (void)module;
     if (!parts_of(node, parts))
-        return NULL;
+        return -1;
     Py_ssize_t count = PyTuple_GET_SIZE(parts[0]);
+    Py_ssize_t bytes = NODE_COST + ENTRY_COST * count;
     for (Py_ssize_t index = 0; index < count; index++) {
         PyObject *key = PyTuple_GET_ITEM(parts[0], index);
         bytes += PyBytes_Check(key) ? PyBytes_GET_SIZE(key) : 0;
     }
     for (Py_ssize_t index = 0; index <= count; index++)
-        links += PyTuple_GET_ITEM(parts[2], index) != Py_None;
-    return Py_BuildValue("nnn", count, bytes, links);
+        bytes += PyTuple_GET_ITEM(parts[2], index) != Py_None ? LINK_COST : 0;
+    return bytes;
+}
+
+PyDoc_STRVAR(weigh_doc,
+"weigh(node)\n--\n\n"
+"About the bytes that a node takes in memory.");
+
+static PyObject *weigh(PyObject *module, PyObject *node)
+{
+    (void)module;
+    Py_ssize_t bytes = weight_of(node);
+    return bytes < 0 ? NULL : PyLong_FromSsize_t(bytes);
+}
+
+struct descent {
+    PyTypeObject *type;
+    PyObject *young, *old;       /* dicts of nodes that are held */
+    PyObject *read;              /* BlockReader.read_small */
+    PyObject *fresh;             /* the list of nodes that the young ones do not have yet */
+};
+
+/* Adds a node to those that are to be held; 0 with an exception. */
+static int note(struct descent *way, PyObject *cid, PyObject *node)
+{
+    Py_ssize_t bytes = weight_of(node);
+    PyObject *item = bytes < 0 ? NULL : Py_BuildValue("OOn", cid, node, bytes);
+    int noted = item && !PyList_Append(way->fresh, item);
+
+    Py_XDECREF(item);
+    return noted;
+}
+
+/* A node that is held, or whose block is small and of the common shape; NULL, maybe with an exception. */
+static PyObject *node_at(struct descent *way, PyObject *cid)
+{
+    PyObject *node = PyDict_GetItemWithError(way->young, cid);
+    if (node || PyErr_Occurred())
+        return Py_XNewRef(node);
+    node = Py_XNewRef(PyDict_GetItemWithError(way->old, cid));
+    if (!node) {
+        PyObject *data = PyErr_Occurred() ? NULL : PyObject_CallOneArg(way->read, cid);
+        if (!data)
+            return NULL;
+        if (PyBytes_Check(data))
+            node = node_in(way->type, data);
+        Py_DECREF(data);
+    }
+    if (node && !note(way, cid, node))
+        Py_CLEAR(node);
+    return node;
+}
+
+PyDoc_STRVAR(descend_doc,
+"descend(type, held, read, fresh, cid, key, levels)\n--\n\n"
+"The value of a key below a node, None if there is no such key.\n\n"
+"Nodes are those that are held, a pair of dicts of which the first is the better one, and those whose blocks\n"
+"can be read; all that the first dict does not have are added to a list, with CID and weight. A pair where that\n"
+"does not do: the CID of the node at which to go on, and how many levels are left.");
+
+static PyObject *descend(PyObject *module, PyObject *const *args, Py_ssize_t given)
+{
+    (void)module;
+    if (given != 7 || !is_node_type(args[0]) || !PyTuple_Check(args[1]) || PyTuple_GET_SIZE(args[1]) != 2
+        || !PyDict_Check(PyTuple_GET_ITEM(args[1], 0)) || !PyDict_Check(PyTuple_GET_ITEM(args[1], 1))
+        || !PyList_Check(args[3]) || !PyBytes_Check(args[4]) || !PyBytes_Check(args[5]))
+        return PyErr_Format(PyExc_TypeError, "descend takes a type, two dicts, a function, a list, a CID, a key, "
+                                             "and a number");
+    struct descent way = {.type = (PyTypeObject *)args[0], .young = PyTuple_GET_ITEM(args[1], 0),
+                          .old = PyTuple_GET_ITEM(args[1], 1), .read = args[2], .fresh = args[3]};
+    PyObject *cid = Py_NewRef(args[4]), *parts[3], *found = NULL;
+    long levels = PyLong_AsLong(args[6]);
+    if (levels == -1 && PyErr_Occurred())
+        goto end;
+    for (; cid != Py_None; levels--) {
+        PyObject *node = levels > 0 ? node_at(&way, cid) : NULL;
+        if (!node) {
+            if (!PyErr_Occurred())
+                found = Py_BuildValue("Ol", cid, levels);
+            goto end;
+        }
+        int same = 0;
+        Py_ssize_t at = parts_of(node, parts) ? place_of(parts[0], args[5], &same) : -1;
+        if (at >= 0) {
+            if (same)
+                found = Py_NewRef(PyTuple_GET_ITEM(parts[1], at));
+            else
+                Py_SETREF(cid, Py_NewRef(PyTuple_GET_ITEM(parts[2], at)));
+        }
+        Py_DECREF(node);
+        if (at < 0 || same)
+            goto end;
+    }
+    found = Py_NewRef(Py_None);
+end:
+    Py_DECREF(cid);
+    return found;
 }
 
 static PyMethodDef METHODS[] = {

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import TypeVar
 
 from mstfs.tree.mst.node import MstNode
@@ -9,6 +10,13 @@ def encode(
     keys: tuple[bytes, ...], values: tuple[bytes, ...], links: tuple[bytes | None, ...], /
 ) -> bytes | None: ...
 def descend(
-    held: dict[bytes, MstNode], cid: bytes, key: bytes, levels: int, /
+    type: type[MstNode],
+    held: tuple[dict[bytes, MstNode], dict[bytes, MstNode]],
+    read: Callable[[bytes], bytes | None],
+    fresh: list[tuple[bytes, MstNode, int]],
+    cid: bytes,
+    key: bytes,
+    levels: int,
+    /,
 ) -> bytes | tuple[bytes, int] | None: ...
-def weigh(node: MstNode, /) -> tuple[int, int, int]: ...
+def weigh(node: MstNode, /) -> int: ...

@@ -47,10 +47,18 @@ EMPTY = MstNode((), (), (None,))
 """The node of the tree without entries."""
 
 
-def weigh_in_python(node: MstNode) -> tuple[int, int, int]:
-    """The entries of a node, the bytes of its keys, and its links to other nodes."""
+# What CPython takes for a node and for each entry and link in it, beyond the bytes of the keys:
+# headers of tuples and bytes objects, slots, the digests, and the place in the cache.
+_NODE_COST = 480
+_ENTRY_COST = 140
+_LINK_COST = 70
+
+
+def weigh_in_python(node: MstNode) -> int:
+    """About the bytes that a node takes in memory."""
     keys, _, links = node
-    return len(keys), sum(map(len, keys)), len(links) - links.count(None)
+    linked = len(links) - links.count(None)
+    return _NODE_COST + sum(map(len, keys)) + _ENTRY_COST * len(keys) + _LINK_COST * linked
 
 
 weigh = fast_node.weigh if fast_node is not None else weigh_in_python

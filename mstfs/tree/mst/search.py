@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeAlias, cast
 
+from mstfs.blocks.interface import ReadSmall, read_nothing
 from mstfs.errors import LimitExceeded, NodeError
 from mstfs.limits import TREE_HEIGHT
 from mstfs.tree.interface import UNREADABLE, Entry, OnMissing
 from mstfs.tree.mst.node import Load, MstNode, decode, depth_of
+from mstfs.tree.node_cache import Generations
 from mstfs.tree.ordered import behind
 
 try:
@@ -22,6 +24,9 @@ except ImportError:  # There was no compiler: everything is done here.
 
 Run: TypeAlias = tuple[Sequence[bytes], Sequence[bytes]]
 """Keys and values of neighbouring entries, at least one."""
+
+Fresh: TypeAlias = tuple[bytes, MstNode, int]
+"""A node that a cache might take: its CID, the node, the bytes of memory that it takes."""
 
 # The same as `Entry(*pair)`, without a Python frame for each of many entries.
 new_entry = cast(Callable[[tuple[bytes, bytes]], Entry], partial(tuple.__new__, Entry))
@@ -59,13 +64,26 @@ class Watch:
             self._empty.add(cid)
 
 
-def get(load: Load, root: bytes, key: bytes, held: dict[bytes, MstNode] | None = None) -> bytes | None:
-    """The CID under `key`, or None. Nodes that are `held` need not be loaded."""
+def get(
+    load: Load,
+    root: bytes,
+    key: bytes,
+    held: Generations[MstNode] = ({}, {}),
+    read_small: ReadSmall = read_nothing,
+    fresh: list[Fresh] | None = None,
+) -> bytes | None:
+    """The CID under `key`, or None.
+
+    Only nodes are loaded that are not `held`, and whose blocks cannot be read the short way. Those that were
+    read like that are added to `fresh`, as are those that only the older generation held.
+    """
     cid: bytes | None = root
     levels = TREE_HEIGHT + 1
+    if fresh is None:
+        fresh = []
     while cid is not None:
-        if held and fast_node is not None:
-            found = fast_node.descend(held, cid, key, levels)
+        if fast_node is not None:
+            found = fast_node.descend(MstNode, held, read_small, fresh, cid, key, levels)
             if not isinstance(found, tuple):
                 return found
             cid, levels = found

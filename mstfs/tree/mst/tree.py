@@ -7,22 +7,11 @@ from mstfs.tree.interface import Applied, Edit, Entry, OnMissing, Tree, TreeDiff
 from mstfs.tree.mst import diff as diffs
 from mstfs.tree.mst import edit, search
 from mstfs.tree.mst.node import EMPTY_BLOCK, EMPTY_CID, Load, MstNode, decode, weigh
+from mstfs.tree.mst.search import Fresh
 from mstfs.tree.node_cache import NodeCache
-
-# What CPython takes for a node and for each entry and link in it, beyond the bytes of the keys:
-# headers of tuples and bytes objects, slots, the digests, and the place in the cache.
-_NODE_COST = 480
-_ENTRY_COST = 140
-_LINK_COST = 70
 
 _SCAN_NODES = 1024
 """Nodes that one walk without an end may put into the cache."""
-
-
-def cost_of(node: MstNode) -> int:
-    """About the bytes that a decoded node takes."""
-    count, size, links = weigh(node)
-    return _NODE_COST + size + _ENTRY_COST * count + _LINK_COST * links
 
 
 class MstTree(Tree):
@@ -34,7 +23,7 @@ class MstTree(Tree):
 
     def __init__(self, blocks: BlockReader, cache_bytes: int = 16 << 20) -> None:
         self.blocks = blocks
-        self._cache = NodeCache(cache_bytes, cost_of)
+        self._cache = NodeCache(cache_bytes, weigh)
         self._asked: tuple[bytes, bytes, bytes | None] = (b"", b"", None)
 
     def node(self, cid: bytes) -> MstNode:
@@ -65,7 +54,11 @@ class MstTree(Tree):
         # To create a file is to ask for its name a dozen times.
         asked = self._asked
         if asked[:2] != (root, key):
-            asked = self._asked = (root, key, search.get(self.node, root, key, self._cache.young))
+            fresh: list[Fresh] = []
+            found = search.get(self.node, root, key, self._cache.generations, self.blocks.read_small, fresh)
+            if fresh:
+                self._cache.put_all(fresh)
+            asked = self._asked = (root, key, found)
         return asked[2]
 
     def page(

@@ -69,6 +69,7 @@ class Database:
         self._undo: list[Callable[[], object]] = []
         self._claimed: set[str] = set()
         self._log: int | None = None
+        self._files: list[tuple[str, int, int]] = []  # each with the device and the inode that it had
         self._unsafe: MstfsError | None = None
 
     @classmethod
@@ -98,6 +99,9 @@ class Database:
                 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
                 database._log = os.open(f"{path}-wal", flags)
                 lock_file.confirm()
+                for name, descriptor in ((f"{path}", lock_file.descriptor), (f"{path}-wal", database._log)):
+                    found = os.fstat(descriptor)
+                    database._files.append((name, found.st_dev, found.st_ino))
         except BaseException as error:
             if connection is not None:
                 connection.close()
@@ -279,19 +283,16 @@ class Database:
 
     def _check_in_place(self) -> None:
         # SQLite would go on in files that have lost their names, and what it is told would be lost with them.
-        assert self._lock_file is not None
-        for suffix, descriptor in (("", self._lock_file.descriptor), ("-wal", self._log)):
-            if descriptor is None:
-                continue
+        for path, device, inode in self._files:
             try:
-                found = os.lstat(f"{self.path}{suffix}")
+                found = os.lstat(path)
             except OSError:
                 in_place = False
             else:
-                in_place = os.path.samestat(found, os.fstat(descriptor))
+                in_place = found.st_ino == inode and found.st_dev == device
             if not in_place:
                 raise OverlayError(
-                    f"{self.path}{suffix}: was moved, replaced or deleted while it is in use: nothing more "
+                    f"{path}: was moved, replaced or deleted while it is in use: nothing more "
                     "can be kept until it is back at its place"
                 )
 

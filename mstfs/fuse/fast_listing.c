@@ -357,22 +357,18 @@ int mstfs_listing_answers(uint64_t inode, uint64_t place)
     return answer;
 }
 
-/* The attributes of an entry; the kernel asks for no more. */
-static void describe(struct fuse_entry_param *entry, const struct folder *folder, const struct page *page,
-                     uint32_t within)
+/* What the kernel asks for; of a file or a folder it asks for no more. */
+static void set_stat(struct stat *found, uint64_t inode, uint32_t mode, uint32_t uid, uint32_t gid, uint64_t size,
+                     int64_t mtime)
 {
-    struct stat *found = &entry->attr;
-    int64_t mtime = page->mtime[within] == NO_TIME ? folder->mtime : page->mtime[within];
-
-    memset(entry, 0, sizeof(*entry));
-    entry->ino = found->st_ino = page->inode[within];
-    entry->attr_timeout = entry->entry_timeout = FOREVER;
-    found->st_mode = page->type[within] == A_FOLDER ? folder->folder_mode : folder->file_mode;
+    memset(found, 0, sizeof(*found));
+    found->st_ino = inode;
+    found->st_mode = mode;
     found->st_nlink = 1;
-    found->st_uid = folder->uid;
-    found->st_gid = folder->gid;
-    found->st_size = page->size[within];
-    found->st_blocks = (page->size[within] + BLOCK - 1) / BLOCK;
+    found->st_uid = uid;
+    found->st_gid = gid;
+    found->st_size = size;
+    found->st_blocks = (size + BLOCK - 1) / BLOCK;
     found->st_blksize = PREFERRED;
     found->st_mtim.tv_sec = mtime / 1000000000;
     found->st_mtim.tv_nsec = mtime % 1000000000;
@@ -381,6 +377,29 @@ static void describe(struct fuse_entry_param *entry, const struct folder *folder
         found->st_mtim.tv_nsec += 1000000000;
     }
     found->st_atim = found->st_ctim = found->st_mtim;
+}
+
+/* The attributes of an entry. */
+static void describe(struct fuse_entry_param *entry, const struct folder *folder, const struct page *page,
+                     uint32_t within)
+{
+    int64_t mtime = page->mtime[within] == NO_TIME ? folder->mtime : page->mtime[within];
+
+    memset(entry, 0, sizeof(*entry));
+    entry->ino = page->inode[within];
+    entry->attr_timeout = entry->entry_timeout = FOREVER;
+    set_stat(&entry->attr, entry->ino, page->type[within] == A_FOLDER ? folder->folder_mode : folder->file_mode,
+             folder->uid, folder->gid, page->size[within], mtime);
+}
+
+/* A folder in which files are being made: the kernel asks for its attributes before each. */
+static struct stat busy;         /* of inode 0 where there is none */
+
+void mstfs_folder_busy(uint64_t inode, uint32_t mode, uint32_t uid, uint32_t gid, int64_t mtime)
+{
+    pthread_mutex_lock(&lock);
+    set_stat(&busy, inode, mode, uid, gid, 0, mtime);
+    pthread_mutex_unlock(&lock);
 }
 
 /* The page of an inode of which all is said there, and its index in it; NULL if Python has to be asked. */
@@ -401,7 +420,7 @@ int mstfs_listing_knows(uint64_t inode)
     uint32_t within;
 
     pthread_mutex_lock(&lock);
-    int answer = known(inode, &within) != NULL;
+    int answer = busy.st_ino == inode || known(inode, &within) != NULL;
     pthread_mutex_unlock(&lock);
     return answer;
 }
@@ -413,10 +432,13 @@ void mstfs_listing_attributes(fuse_req_t req, uint64_t inode)
 
     pthread_mutex_lock(&lock);
     const struct page *page = known(inode, &within);
+    int found = busy.st_ino == inode || page;
     if (page)
         describe(&entry, folders[page->folder], page, within);
+    if (busy.st_ino == inode)
+        entry.attr = busy;
     pthread_mutex_unlock(&lock);
-    if (page)
+    if (found)
         reply_attr(req, &entry.attr, FOREVER);
     else
         reply_err(req, EAGAIN);  /* Withdrawn just now, by another thread: there is none that does so. */

@@ -48,6 +48,7 @@ class FastPath:
             active and _loaded is not None and ctypes.c_int.in_dll(_loaded, "mstfs_fast_path").value == 1
         )
         self.idle = True
+        self.busy = False
         if not self.active or _loaded is None:
             return
         self._offer = _loaded.mstfs_offer
@@ -84,6 +85,8 @@ class FastPath:
         self._take_back = loaded.mstfs_take_back
         self._take_back.argtypes = (inode, inode)
         self._take_back.restype = inode
+        self._folder_busy = loaded.mstfs_folder_busy
+        self._folder_busy.argtypes = (inode, count, count, count, ctypes.c_int64)
         self._folder, self._index = count(), count()
         self._folder_at = ctypes.addressof(self._folder)
         self._index_at = ctypes.addressof(self._index)
@@ -191,6 +194,18 @@ class FastPath:
     def withdraw(self) -> None:
         """Before anything changes: Python answers for every folder."""
         self._withdraw()
+
+    def busy_folder(self, number: int, mode: int, uid: int, gid: int, mtime_ns: int) -> None:
+        """Answer for the attributes of one folder, until `idle_folder`; the type is in `mode`."""
+        if self.active:
+            self.busy = True
+            self._folder_busy(number, mode, uid, gid, mtime_ns)
+
+    def idle_folder(self) -> None:
+        """Before anything changes: Python answers for that folder again."""
+        if self.busy:
+            self.busy = False
+            self._folder_busy(0, 0, 0, 0, 0)
 
     def place_of(self, number: int) -> tuple[int, int] | None:
         """Folder and index of an inode that the kernel was given from a page; None for any other one."""

@@ -148,6 +148,7 @@ class Operations(pyfuse3.Operations):
 
     def stand_down(self) -> None:
         """Before anything changes: nothing is answered without Python any more, and all opens are counted."""
+        self.fast.idle_folder()
         self.listings.withdraw()
         self.ahead.begin_again()
         if self.fast.idle:
@@ -469,3 +470,15 @@ class Operations(pyfuse3.Operations):
         finally:
             # Also where it could not be stored: then the kernel has what nobody keeps.
             await kernel_cache.tell(self.view.stale)
+        if inode.path is not None and not fh & READER:
+            self.expect_more_in(inode.path.rpartition(b"/")[0])
+
+    def expect_more_in(self, folder: bytes) -> None:
+        """A file was written: before the next one is made, the kernel asks for its folder's attributes."""
+        inode = self.view.inodes.by_path.get(folder)
+        if inode is None:
+            return
+        number, kind, mode, _, mtime_ns, lasting = self.view.attributes(inode)
+        if kind == "folder" and lasting:
+            entries = self.entries
+            self.fast.busy_folder(number, stat.S_IFDIR | mode, entries.uid, entries.gid, mtime_ns)

@@ -5,6 +5,7 @@ happened to them since. An `Inode` is made of such a number or path when it is a
 """
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ NUMBER_BIT = 1 << 62
 """Set in every number but the root's, so that a number is never taken for a handle."""
 
 
+@lru_cache(maxsize=128)
 def plain_number(path: bytes, salt: int = 0) -> int:
     """The number of the file at a path: the same on every mount, unless another one moved away with it."""
     digest = blake2b(path, digest_size=8, salt=salt.to_bytes(8, "big") if salt else b"").digest()

@@ -75,7 +75,8 @@ class Keeper:
             buffer.clean(lambda number: text[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES])
         self.view.pending.pop(path, None)
         inode.mtime_ns = None
-        inode.node = None
+        # Where keys have a form, their paths depend on nothing else.
+        inode.node = None if self.view.names.nested else self.view.leaf(key, cid)
         inode.invalid = False
         node = self.view.node(inode)
         if isinstance(node, Leaf) and not node.staged:

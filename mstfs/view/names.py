@@ -54,7 +54,7 @@ def is_plain(part: bytes, room: int) -> bool:
 
 def in_control(path: bytes) -> bool:
     """Whether a path is that of the control folder, or of something in it."""
-    return path == CONTROL or path.startswith(CONTROL + b"/")
+    return path.startswith(CONTROL) and (len(path) == len(CONTROL) or path[len(CONTROL)] == 0x2F)
 
 
 def pieces(part: bytes, mark: bytes, room: int) -> list[bytes]:

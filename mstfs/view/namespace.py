@@ -86,7 +86,9 @@ class KeyNamespace(Namespace):
         cid = self.tree.get(key) if key is not None else None
         if cid is not None:
             return Child(path[-1], key, cid)
-        return Child(path[-1], None, None) if not nested and self.is_folder(path) else None
+        if nested or key is not None:
+            return None  # The path of a file is never that of a folder of keys.
+        return Child(path[-1], None, None) if self.is_folder(path) else None
 
     def folder_exists(self, folder: Path) -> bool:
         """True if a key lives below the folder. The root always exists."""

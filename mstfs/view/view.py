@@ -174,7 +174,7 @@ class View:
         if parent.path is None:
             return None
         path = join_path(parent.path, name)
-        inode = self.inodes.get(path)
+        inode = self.inodes.by_path.get(path)
         if inode is None or inode.node is None:
             node = self.resolve(path)
             if node is None:

@@ -2,13 +2,14 @@
 
 import ctypes
 import os
+import stat
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from mount.mounting import Mount, files_below, records_of
+from mount.mounting import Mount, files_below, records_of, write_record
 from mstfs.repo.sample import make_sample
 
 POSTS = "app.bsky.feed.post"
@@ -238,3 +239,50 @@ def test_a_listing_survives_what_happens_meanwhile(large_car: Path, tmp_path: Pa
             for name in gone:
                 (mount / POSTS / f"{name}.tmp").unlink()
             assert posts(mount) == names
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_folder_in_which_files_are_made(car: Path, monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    """Its attributes are asked for before each new file, and they are those of that moment."""
+    if not fast:
+        monkeypatch.setenv("MSTFS_FAST_PATH", "0")
+    with Mount(car) as mount:
+        folder = mount / "org.example.busy"
+        folder.mkdir(mode=0o700)
+        requests = mount.status()["requests"]["getattr"]
+        for number in range(50):
+            before = time.time_ns()
+            write_record(folder / f"r{number}.json", number)
+            found = folder.stat()
+            assert before - 10**9 < found.st_mtime_ns <= time.time_ns()
+            assert (found.st_mode, found.st_size, found.st_nlink) == (stat.S_IFDIR | 0o700, 0, 1)
+            assert (found.st_uid, found.st_gid, found.st_blksize) == (os.getuid(), os.getgid(), 128 << 10)
+        assert (mount.status()["requests"]["getattr"] - requests < 25) is fast
+        # Whatever changes them, they are true.
+        folder.chmod(0o750)
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+        write_record(folder / "s.json")
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+        os.utime(folder, ns=(5, 5))
+        assert folder.stat().st_mtime_ns == 5
+        write_record(folder / "s.json", 2)
+        assert folder.stat().st_mtime_ns == 5, "a file that is written anew does not change its folder"
+        for change in (
+            lambda: write_record(folder / "t.json"),
+            lambda: (folder / "t.json").unlink(),
+            lambda: (folder / "r1.json").rename(folder / "r.json"),
+            lambda: (folder / "inner").mkdir(),
+            lambda: (folder / "inner").rmdir(),
+        ):
+            os.utime(folder, ns=(5, 5))
+            write_record(folder / "s.json", 3)
+            change()
+            assert folder.stat().st_mtime_ns > 5
+        write_record(folder / "s.json", 4)
+        (mount / "org.example.other").mkdir()
+        for number in range(50):
+            write_record(mount / "org.example.other" / f"r{number}.json", number)
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+            assert (mount / "org.example.other").stat().st_ino != folder.stat().st_ino
+        mount.sync()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o750

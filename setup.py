@@ -12,7 +12,15 @@ setup(
             define_macros=[("_FILE_OFFSET_BITS", "64")],
             optional=True,
         ),
-        Extension("mstfs.blocks.fast_index", sources=["mstfs/blocks/fast_index.c"], optional=True),
+        *(
+            Extension(
+                f"mstfs.blocks.{name}",
+                sources=[f"mstfs/blocks/{name}.c", "mstfs/blocks/fast_sha256.c"],
+                depends=["mstfs/blocks/fast_sha256.h"],
+                optional=True,
+            )
+            for name in ("fast_index", "fast_ahead")
+        ),
         Extension("mstfs.repo.fast_record", sources=["mstfs/repo/fast_record.c"], optional=True),
         Extension("mstfs.tree.mst.fast_node", sources=["mstfs/tree/mst/fast_node.c"], optional=True),
     ]

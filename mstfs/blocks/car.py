@@ -6,12 +6,13 @@ section confirms it. Bytes are read with `pread`: a file that is cut under us gi
 
 Each block is hashed once in a process; a bit for each row of the index remembers it. A file that is changed
 while it is open is hashed at every read: what was checked before says nothing about it. Small blocks are
-hashed every time anyway, in C, which takes less than to look after all this.
+hashed every time anyway, in C, which takes less than to look after all this. Large ones that will be asked
+for next are read and hashed in a thread (`fast_ahead.c`), as far as somebody says which.
 """
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,12 +21,17 @@ from blake3 import blake3
 from mstfs.blocks import car_index
 from mstfs.blocks.car_embedded import EmbeddedIndex
 from mstfs.blocks.car_format import Frame, read_all, read_at, read_frame
-from mstfs.blocks.car_index import CarIndex, Hit, Stamp, Summary
+from mstfs.blocks.car_index import SMALL_BYTES, CarIndex, Hit, Stamp, Summary
 from mstfs.blocks.car_scan import Problem, Scan, Section
 from mstfs.blocks.interface import ReadSmall, read_nothing
 from mstfs.codec import cid as cids
 from mstfs.errors import CarError, CorruptBlock, MissingBlock, UnreachableBlock
 from mstfs.limits import BLOCK_BYTES
+
+try:
+    from mstfs.blocks import fast_ahead
+except ImportError:  # There was no compiler: nothing is read ahead.
+    fast_ahead = None  # type: ignore[assignment]
 
 Verify = Literal["once", "always"]
 
@@ -50,6 +56,7 @@ class CarFile:
         self._sidecars = sidecars
         self._trusted = False
         self._copies: dict[int, Hit | None] = {}
+        self._ahead: fast_ahead.Reader | None = None
         self._index: CarIndex | EmbeddedIndex
         self.read_small: ReadSmall
         self._sound: bytearray
@@ -90,13 +97,15 @@ class CarFile:
     def close(self) -> None:
         """Release the file and its index. Reading fails afterwards; closing again does nothing."""
         if self._fd >= 0:
+            self._stop_ahead()
             self._index.close()
             self.read_small = read_nothing
             os.close(self._fd)
             self._fd = -1
 
     def let_go(self) -> None:
-        """Hold no more of the index in memory than is looked up from now on."""
+        """Hold no more of the index in memory than is looked up from now on, and no blocks."""
+        self._stop_ahead()
         if isinstance(self._index, CarIndex):
             self._index.let_go()
 
@@ -116,6 +125,12 @@ class CarFile:
         hit = self._index.find(cid)
         if hit is not None:
             row, offset, length = hit
+            ahead = self._ahead
+            if ahead is not None and cid[:4] in cids.COMMON:
+                data = ahead.take(cid)
+                if data is not None:
+                    self._sound[row >> 3] |= 1 << (row & 7)
+                    return data
             if 0 <= length <= BLOCK_BYTES:
                 data = self._pread(cid, length, offset)
                 if len(data) == length:
@@ -126,6 +141,21 @@ class CarFile:
                         self._sound[row >> 3] |= bit
                         return data
         return self._get_carefully(cid, hit)
+
+    def expect(self, expected: Sequence[bytes]) -> None:
+        """`BlockReader.expect`: large blocks that were not hashed yet are read in a thread meanwhile."""
+        if fast_ahead is None or not isinstance(self._index, CarIndex):
+            return
+        ahead = self._ahead
+        if ahead is None:
+            ahead = self._ahead = fast_ahead.Reader(self._fd)
+        for cid in expected:
+            hit = self._index.find(cid) if cid[:4] in cids.COMMON else None
+            if hit is None:
+                continue
+            row, offset, length = hit
+            if length > SMALL_BYTES and not self._sound[row >> 3] & 1 << (row & 7):
+                ahead.expect(cid, offset, length)
 
     def has(self, cid: bytes) -> bool:
         """Whether the file has the block. It may still turn out to be corrupt.
@@ -280,10 +310,16 @@ class CarFile:
         return index
 
     def _use(self, index: CarIndex | EmbeddedIndex) -> None:
+        self._stop_ahead()
         self._index = index
         self.read_small = index.small_reader(self._fd) if isinstance(index, CarIndex) else read_nothing
         self._sound = bytearray(index.row_count // 8 + 1)
         self._copies.clear()
+
+    def _stop_ahead(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.close()
 
     def _renew_index(self, cid: bytes) -> bool:
         # The index may be at fault. Gives whether there is a new one now. This happens once at most:

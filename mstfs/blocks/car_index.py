@@ -48,6 +48,9 @@ _HEADER_BYTES = 4096
 _ROW_WORDS = ROW.size // 8
 _RUN_ROWS = 1 << 19  # rows sorted at once in memory: about 60 MB
 _BATCH_ROWS = 1 << 14
+
+SMALL_BYTES = 4096
+"""Up to this size, what `fast_index.c` reads is hashed at every read."""
 _EDGE = 1 << 16  # bytes at the head and the tail of the CAR that are hashed into its stamp
 
 _key_words = struct.Struct(">4Q").unpack_from

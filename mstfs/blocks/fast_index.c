@@ -5,8 +5,9 @@
  * takes one or two pages of a large index into memory, and never longer than halving, whatever an attacker made.
  */
 #define PY_SSIZE_T_CLEAN
+#include "fast_sha256.h"
+
 #include <Python.h>
-#include <dlfcn.h>
 #include <stdint.h>
 #include <string.h>
 #include <unistd.h>
@@ -119,42 +120,7 @@ static PyObject *find(PyObject *module, PyObject *const *args, Py_ssize_t given)
     }
 }
 
-/* --- sha2-256, of the libcrypto that Python's hashlib uses ----------------------------------------------- */
-
-static const void *sha256;       /* NULL: there is none */
-static void *context;            /* used while the interpreter's lock is held */
-static int (*digest_init)(void *, const void *, void *);
-static int (*digest_update)(void *, const void *, size_t);
-static int (*digest_final)(void *, unsigned char *, unsigned int *);
-
-static void find_sha256(void)
-{
-    PyObject *hashlib = PyImport_ImportModule("_hashlib");
-    if (!hashlib) {
-        PyErr_Clear();
-        return;
-    }
-    Py_DECREF(hashlib);
-    void *crypto = dlopen("libcrypto.so.3", RTLD_LAZY | RTLD_NOLOAD);
-    if (!crypto)
-        return;
-    const void *(*fetch)(void *, const char *, const char *) = dlsym(crypto, "EVP_MD_fetch");
-    void *(*new)(void) = dlsym(crypto, "EVP_MD_CTX_new");
-    digest_init = dlsym(crypto, "EVP_DigestInit_ex");
-    digest_update = dlsym(crypto, "EVP_DigestUpdate");
-    digest_final = dlsym(crypto, "EVP_DigestFinal_ex");
-    if (fetch && new && digest_init && digest_update && digest_final && (context = new()))
-        sha256 = fetch(NULL, "SHA256", NULL);
-}
-
-static int is_sound(const void *data, size_t size, const unsigned char *digest)
-{
-    unsigned char found[64];
-    unsigned int length = 0;
-
-    return digest_init(context, sha256, NULL) && digest_update(context, data, size)
-        && digest_final(context, found, &length) && length == 32 && !memcmp(found, digest, 32);
-}
+static void *context;            /* used while the interpreter's lock is held; NULL: nothing can be hashed */
 
 PyDoc_STRVAR(read_doc,
 "read(table, header, rows, file, cid)\n--\n\n"
@@ -175,7 +141,7 @@ static PyObject *read_block(PyObject *module, PyObject *const *args, Py_ssize_t 
     if (found == -2)
         return NULL;
     const unsigned char *cid = (const unsigned char *)PyBytes_AS_STRING(args[4]);
-    if (found != 1 || !sha256 || cid[2] != SHA2_256 || place.length < 0 || place.length > SMALL
+    if (found != 1 || !context || cid[2] != SHA2_256 || place.length < 0 || place.length > SMALL
         || place.offset > INT64_MAX - SMALL)
         Py_RETURN_NONE;
     PyObject *data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)place.length);
@@ -185,7 +151,7 @@ static PyObject *read_block(PyObject *module, PyObject *const *args, Py_ssize_t 
     Py_BEGIN_ALLOW_THREADS
     count = pread(file, PyBytes_AS_STRING(data), (size_t)place.length, (off_t)place.offset);
     Py_END_ALLOW_THREADS
-    if (count == place.length && is_sound(PyBytes_AS_STRING(data), (size_t)count, cid + 4))
+    if (count == place.length && mstfs_sha256_is(context, PyBytes_AS_STRING(data), (size_t)count, cid + 4))
         return data;
     Py_DECREF(data);
     Py_RETURN_NONE;
@@ -204,6 +170,7 @@ static struct PyModuleDef MODULE = {
 
 PyMODINIT_FUNC PyInit_fast_index(void)
 {
-    find_sha256();
+    mstfs_sha256_find();
+    context = mstfs_sha256_new();
     return PyModule_Create(&MODULE);
 }

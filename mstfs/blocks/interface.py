@@ -4,7 +4,7 @@ Source: multiformats CID specification; a CID names bytes by their multihash, th
 how to read them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeAlias
 
 from mstfs import limits
@@ -31,6 +31,10 @@ class BlockReader(Protocol):
         UnreachableBlock (the store could not be read); CidError if the CID itself is malformed.
         """
         ...
+
+    def expect(self, cids: Sequence[bytes]) -> None:
+        """Take note that these blocks will probably be asked for next, in this order. It never waits."""
+        return
 
     def has(self, cid: bytes) -> bool:
         """Whether the block is held. It may still turn out to be corrupt."""

@@ -40,6 +40,10 @@ class OverlayBlocks(BlockStore):
                 failure = _worse(failure, error)
         raise failure or MissingBlock(cid)
 
+    def expect(self, cids: Sequence[bytes]) -> None:
+        for lower in self.lowers[:1]:
+            lower.expect(cids)
+
     def has(self, cid: bytes) -> bool:
         upper = self.upper
         if upper is not None and upper.may_hold(cid) and upper.has(cid):

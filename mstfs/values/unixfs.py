@@ -79,7 +79,7 @@ class UnixfsValues(Values):
         node = content(self._load, cid)[1]
         if node.kind == KIND_SYMLINK:
             return node.data[offset : offset + length]
-        return files.read(self._load, cid, offset, length)
+        return files.read(self._load, cid, offset, length, self.tree.expect_after(cid, offset, length))
 
     def attributes(self, key: bytes, cid: bytes) -> ValueAttributes:
         if is_raw(cid):

@@ -6,8 +6,8 @@ exactly these, else NodeError is raised, so that no reader is ever given bytes a
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
 from mstfs.codec.dag_pb import KIND_SYMLINK, Mtime
 from mstfs.errors import LimitExceeded, MissingBlock, MissingBlocks, NodeError, Refused
@@ -15,6 +15,15 @@ from mstfs.limits import FILE_DEPTH, FILE_VISITS
 from mstfs.tree.unixfs.node import DIRECTORIES, FILES, Load, UnixfsNode, content
 
 NANOS = 1_000_000_000
+
+Expect: TypeAlias = Callable[[Sequence[bytes]], None]
+"""As `BlockReader.expect`."""
+
+EXPECTED_BYTES = 2 << 20
+"""How far ahead of a reader the blocks are expected: two requests of the kernel."""
+
+EXPECTED_BLOCKS = 16
+"""How many of them, at most."""
 
 FILE = "file"
 DIRECTORY = "directory"
@@ -71,16 +80,19 @@ def size(load: Load, cid: bytes) -> int:
     return _top(load, cid)[1].size
 
 
-def read(load: Load, cid: bytes, offset: int, length: int) -> bytes:
+def read(load: Load, cid: bytes, offset: int, length: int, expect: Expect | None = None) -> bytes:
     """The bytes from `offset` on, at most `length`, fewer only at the end of the file.
 
+    `expect` is told of the blocks of the next `EXPECTED_BYTES`, for those who go on reading.
     Raises MissingBlocks with all blocks of the range that are missing, as far as the blocks that are there
     can name them; NodeError for a file whose sizes lie; LimitExceeded; Refused for negative numbers.
     """
-    return b"".join(pieces(load, cid, offset, length))
+    return b"".join(pieces(load, cid, offset, length, expect))
 
 
-def pieces(load: Load, cid: bytes, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+def pieces(
+    load: Load, cid: bytes, offset: int = 0, length: int | None = None, expect: Expect | None = None
+) -> Iterator[bytes]:
     """The content of `read` piece by piece, each of one block; to the end of the file without `length`.
 
     When a block is missing, MissingBlocks comes behind the pieces before it.
@@ -93,7 +105,7 @@ def pieces(load: Load, cid: bytes, offset: int = 0, length: int | None = None) -
         return
     if offset < len(top.data):
         yield top.data[offset:stop]
-    return (yield from _below(load, cid, top, offset, stop))
+    return (yield from _below(load, cid, top, offset, stop, expect))
 
 
 class _Frame(NamedTuple):
@@ -105,7 +117,9 @@ class _Frame(NamedTuple):
     at: int
 
 
-def _below(load: Load, cid: bytes, top: UnixfsNode, offset: int, stop: int) -> Iterator[bytes]:
+def _below(
+    load: Load, cid: bytes, top: UnixfsNode, offset: int, stop: int, expect: Expect | None
+) -> Iterator[bytes]:
     # What the links of the topmost node hold of the range; the range is not empty and in the file.
     visits = FILE_VISITS + (stop - offset >> 2)
     missing: dict[bytes, None] = {}
@@ -116,6 +130,10 @@ def _below(load: Load, cid: bytes, top: UnixfsNode, offset: int, stop: int) -> I
         while at < len(links):
             start = base + (ends[at - 1] if at else len(node.data))
             if start >= stop:
+                if expect is not None:
+                    last = bisect_right(ends, stop - base + EXPECTED_BYTES, at)
+                    expect(links[at : min(last + 1, at + EXPECTED_BLOCKS)])
+                    expect = None
                 break
             extent = base + ends[at] - start
             link = links[at]

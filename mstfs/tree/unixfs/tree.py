@@ -49,6 +49,7 @@ class UnixfsTree(OrderedTree):
         # Without the spare place, each name that is looked up in a huge plain directory would decode it anew.
         self._cache = NodeCache(cache_bytes, cost_of, spare=True)
         self._lock = Lock()
+        self._read_up_to = (b"", 0)
         self._listings: dict[bytes, Listing] = {}
         self._listed = 0
 
@@ -108,7 +109,13 @@ class UnixfsTree(OrderedTree):
 
     def read(self, cid: bytes, offset: int, length: int) -> bytes:
         """A range of the file `cid`, reading only blocks that it needs; see `file.read`."""
-        return file.read(self.node, cid, offset, length)
+        return file.read(self.node, cid, offset, length, self.expect_after(cid, offset, length))
+
+    def expect_after(self, cid: bytes, offset: int, length: int) -> file.Expect | None:
+        """What is to be told of the blocks behind a range, if this range follows the one before it."""
+        goes_on = self._read_up_to == (cid, offset)
+        self._read_up_to = cid, offset + length
+        return self.blocks.expect if goes_on else None
 
     def pieces(self, cid: bytes, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """A range of the file `cid` block by block; see `file.pieces`."""

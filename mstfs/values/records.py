@@ -53,6 +53,7 @@ class RecordValues(Values):
     def __init__(self, blocks: BlockReader, options: ValueOptions) -> None:
         self.blocks_of_tree = blocks
         self.form = FORMS[options.form]
+        self._made_last = b"", b""
         self.suffix = self.form.suffix
         self.cache = self.renderings = ByteCache[bytes](options.cache_bytes)
 
@@ -60,7 +61,8 @@ class RecordValues(Values):
         """The bytes of a record's file. Raises BlockError, or FormatError where the block is no record."""
         data = self.renderings.get(cid)
         if data is None:
-            data = self.form.render(self.blocks_of_tree.get(cid))
+            made, block = self._made_last
+            data = self.form.render(block if made == cid else self.blocks_of_tree.get(cid))
             self.renderings.put(cid, data)
         return data
 
@@ -93,6 +95,8 @@ class RecordValues(Values):
 
     def _made(self, block: bytes) -> Making:
         cid = cids.for_block(block)
+        # Who writes a file looks at it next.
+        self._made_last = cid, block
         yield cid, block
         return cid
 

@@ -476,7 +476,7 @@ class Operations(pyfuse3.Operations):
     def expect_more_in(self, folder: bytes) -> None:
         """A file was written: before the next one is made, the kernel asks for its folder's attributes."""
         inode = self.view.inodes.by_path.get(folder)
-        if inode is None:
+        if inode is None or inode.node is None:
             return
         number, kind, mode, _, mtime_ns, lasting = self.view.attributes(inode)
         if kind == "folder" and lasting:

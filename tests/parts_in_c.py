@@ -1,6 +1,8 @@
 """The parts that are written in C: doing without them, and blocks that they must not take for sound."""
 
-from collections.abc import Iterator
+import gc
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -35,3 +37,13 @@ def changed_somewhere(block: bytes, data: st.DataObject) -> bytes:
         elif len(changed) > 1:
             del changed[at]
     return bytes(changed)
+
+
+def keeps_nothing(work: Callable[[], None], most: int) -> None:
+    """Fails if some work, done once more, leaves so many more blocks of memory in use."""
+    work()
+    gc.collect()
+    before = sys.getallocatedblocks()
+    work()
+    gc.collect()
+    assert sys.getallocatedblocks() - before < most

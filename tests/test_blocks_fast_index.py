@@ -123,7 +123,7 @@ def opened(tmp_path: Path, data: bytes) -> int:
 
 
 def test_small_blocks_are_read(tmp_path: Path) -> None:
-    blocks = [os.urandom(size) for size in (0, 1, 55, 56, 64, 500, 4095, 4096)]
+    blocks = [os.urandom(size) for size in (0, 1, 55, 56, 64, 500, car_index.SMALL_BYTES)]
     data, index = packed(blocks)
     file = opened(tmp_path, data)
     for block in blocks:
@@ -142,7 +142,7 @@ def test_each_byte_of_a_block_counts(tmp_path: Path) -> None:
 
 
 def test_what_reading_leaves_to_python(tmp_path: Path) -> None:
-    small, large = b"small", bytes(4097)
+    small, large = b"small", bytes(car_index.SMALL_BYTES + 1)
     data, index = packed([small, large])
     file = opened(tmp_path, data)
     assert fast_index.read(memoryview(index), HEADER, 2, file, cid_of(large)) is None

@@ -1,14 +1,12 @@
 """What C reads and writes of MST nodes is what Python does, block by block and byte by byte."""
 
-import gc
-import sys
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_mst import cid_of, value
-from parts_in_c import changed_somewhere
+from parts_in_c import changed_somewhere, keeps_nothing
 
 from mstfs.blocks.interface import read_nothing
 from mstfs.blocks.memory import MemoryBlocks
@@ -148,12 +146,7 @@ def test_nothing_is_kept() -> None:
             fast_node.decode(MstNode, whole[:-1])
             fast_node.encode((b"a",), (value(1),), (None, None))
 
-    work()
-    gc.collect()
-    before = sys.getallocatedblocks()
-    work()
-    gc.collect()
-    assert sys.getallocatedblocks() - before < 1000
+    keeps_nothing(work, 1000)
 
 
 # --- finding a key ----------------------------------------------------------------------------
@@ -258,12 +251,7 @@ def test_finding_keeps_nothing() -> None:
             descend(({}, {}), root, b"key", 3, read=blocks.get)
             descend(({}, {}), root, b"key", read={}.get)
 
-    work()
-    gc.collect()
-    before = sys.getallocatedblocks()
-    work()
-    gc.collect()
-    assert sys.getallocatedblocks() - before < 500
+    keeps_nothing(work, 500)
 
 
 @pytest.mark.parametrize("some", [0, 1, 64, 129, 200])

@@ -22,6 +22,14 @@ setup(
             for name in ("fast_index", "fast_ahead")
         ),
         Extension("mstfs.repo.fast_record", sources=["mstfs/repo/fast_record.c"], optional=True),
-        Extension("mstfs.tree.mst.fast_node", sources=["mstfs/tree/mst/fast_node.c"], optional=True),
+        *(
+            Extension(
+                f"mstfs.tree.mst.{name}",
+                sources=[f"mstfs/tree/mst/{name}.c", "mstfs/tree/mst/fast_reader.c"],
+                depends=["mstfs/tree/mst/fast_reader.h"],
+                optional=True,
+            )
+            for name in ("fast_node", "fast_search")
+        ),
     ]
 )

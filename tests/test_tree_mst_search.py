@@ -356,6 +356,38 @@ def test_the_cache_keeps_what_is_used_and_its_limit() -> None:
     assert roomy.get(value(5000)) is big
 
 
+def test_a_node_takes_the_place_of_its_block() -> None:
+    node = leaf(b"key")
+    block = encode(node)
+    cache: NodeCache[MstNode | bytes] = NodeCache(8000, weigh)
+    cache.put(value(1), leaf(b"other"))
+    for _ in range(100):
+        for held in (block, node):
+            cache.put(value(0), held)
+            assert cache.get(value(0)) is held
+    # What was replaced takes no room: nothing had to become old.
+    assert cache.generations == ({value(0): node, value(1): leaf(b"other")}, {})
+
+
+def test_what_a_key_was_found_in_is_read_no_more() -> None:
+    plain = sample(500)
+    root, every = build(plain)
+
+    class Small(Counting):
+        def read_small(self, cid: bytes) -> bytes:
+            return self.get(cid)
+
+    blocks = Small(every.items())
+    tree = MstTree(blocks)
+    for key, cid in plain.items():
+        assert tree.get(root, key) == cid
+    assert blocks.reads == len(every)
+    assert tree.page(root) == entries(plain)
+    for cid, block in every.items():
+        assert tree.node(cid) == decode(cid, block)
+    assert blocks.reads == len(every)
+
+
 def test_a_walk_through_a_big_tree_does_not_fill_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mstfs.tree.mst.tree._SCAN_NODES", 40)
     plain = sample(500)

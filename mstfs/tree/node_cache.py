@@ -1,13 +1,13 @@
 """Decoded nodes, kept in memory by the bytes that they take. Every kind of tree has one of these."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from typing import Generic, TypeAlias, TypeVar
 
 Node = TypeVar("Node")
 
-Generations: TypeAlias = tuple[dict[bytes, Node], dict[bytes, Node]]
-"""Nodes that are held, by name: the younger ones, and the older ones."""
+Generations: TypeAlias = tuple[Mapping[bytes, Node], Mapping[bytes, Node]]
+"""Nodes that are held, by name: the younger ones, and the older ones. They are dictionaries."""
 
 
 class NodeCache(Generic[Node]):
@@ -66,8 +66,9 @@ class NodeCache(Generic[Node]):
                     self._add(name, node, cost)
 
     def _add(self, name: bytes, node: Node, cost: int) -> None:
-        if name in self._young:
-            return
+        known = self._young.get(name)
+        if known is not None:
+            self._used -= self._cost_of(known)
         if self._used + cost > self._half:
             self._old = self._young
             self._young = {}

@@ -52,10 +52,13 @@ EMPTY = MstNode((), (), (None,))
 _NODE_COST = 480
 _ENTRY_COST = 140
 _LINK_COST = 70
+_BLOCK_COST = 200
 
 
-def weigh_in_python(node: MstNode) -> int:
-    """About the bytes that a node takes in memory."""
+def weigh_in_python(node: MstNode | bytes) -> int:
+    """About the bytes that a node, or the block of one, takes in memory."""
+    if isinstance(node, bytes):
+        return _BLOCK_COST + len(node)
     keys, _, links = node
     linked = len(links) - links.count(None)
     return _NODE_COST + sum(map(len, keys)) + _ENTRY_COST * len(keys) + _LINK_COST * linked

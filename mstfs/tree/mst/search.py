@@ -18,15 +18,18 @@ from mstfs.tree.node_cache import Generations
 from mstfs.tree.ordered import behind
 
 try:
-    from mstfs.tree.mst import fast_node
+    from mstfs.tree.mst import fast_search
 except ImportError:  # There was no compiler: everything is done here.
-    fast_node = None  # type: ignore[assignment]
+    fast_search = None  # type: ignore[assignment]
 
 Run: TypeAlias = tuple[Sequence[bytes], Sequence[bytes]]
 """Keys and values of neighbouring entries, at least one."""
 
-Fresh: TypeAlias = tuple[bytes, MstNode, int]
-"""A node that a cache might take: its CID, the node, the bytes of memory that it takes."""
+Held: TypeAlias = MstNode | bytes
+"""A node, or the block of one that was passed only once: it is canonical, and the bytes of its CID."""
+
+Fresh: TypeAlias = tuple[bytes, Held, int]
+"""What a cache might take: its CID, the node or its block, the bytes of memory that it takes."""
 
 # The same as `Entry(*pair)`, without a Python frame for each of many entries.
 new_entry = cast(Callable[[tuple[bytes, bytes]], Entry], partial(tuple.__new__, Entry))
@@ -68,22 +71,23 @@ def get(
     load: Load,
     root: bytes,
     key: bytes,
-    held: Generations[MstNode] = ({}, {}),
+    held: Generations[Held] = ({}, {}),
     read_small: ReadSmall = read_nothing,
     fresh: list[Fresh] | None = None,
 ) -> bytes | None:
     """The CID under `key`, or None.
 
-    Only nodes are loaded that are not `held`, and whose blocks cannot be read the short way. Those that were
-    read like that are added to `fresh`, as are those that only the older generation held.
+    Only nodes are loaded that are not `held`, and whose blocks cannot be read the short way. Blocks that were
+    read like that are added to `fresh`, as is the node of a block that was held, and what only the older
+    generation held.
     """
     cid: bytes | None = root
     levels = TREE_HEIGHT + 1
     if fresh is None:
         fresh = []
     while cid is not None:
-        if fast_node is not None:
-            found = fast_node.descend(MstNode, held, read_small, fresh, cid, key, levels)
+        if fast_search is not None:
+            found = fast_search.descend(MstNode, held, read_small, fresh, cid, key, levels)
             if not isinstance(found, tuple):
                 return found
             cid, levels = found

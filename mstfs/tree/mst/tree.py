@@ -23,15 +23,16 @@ class MstTree(Tree):
 
     def __init__(self, blocks: BlockReader, cache_bytes: int = 16 << 20) -> None:
         self.blocks = blocks
-        self._cache = NodeCache(cache_bytes, weigh)
+        self._cache: NodeCache[MstNode | bytes] = NodeCache(cache_bytes, weigh)
         self._asked: tuple[bytes, bytes, bytes | None] = (b"", b"", None)
 
     def node(self, cid: bytes) -> MstNode:
         """The decoded node with this CID, strictly checked as a single node."""
-        node = self._cache.get(cid)
-        if node is None:
-            node = decode(cid, self.blocks.get(cid))
-            self._cache.put(cid, node)
+        held = self._cache.get(cid)
+        if isinstance(held, MstNode):
+            return held
+        node = decode(cid, self.blocks.get(cid) if held is None else held)
+        self._cache.put(cid, node)
         return node
 
     def _scanner(self) -> Load:
@@ -46,7 +47,9 @@ class MstTree(Tree):
                 room -= 1
                 return self.node(cid)
             node = held(cid)
-            return decode(cid, self.blocks.get(cid)) if node is None else node
+            if isinstance(node, MstNode):
+                return node
+            return decode(cid, self.blocks.get(cid) if node is None else node)
 
         return load
 

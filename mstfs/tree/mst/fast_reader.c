@@ -1,0 +1,195 @@
+/* Reads the blocks of MST nodes of the common shape: what is accepted here is canonical in every byte.
+ *
+ * It is spelled in the one way that there is to spell it, so nothing has to be encoded again to prove that. Anything
+ * else (an uncommon CID, a very large node, a defect) is left to Python, which goes over the block rule by rule.
+ *
+ * Source: https://atproto.com/specs/repository, section "MST Structure"; RFC 8949, section 3, for the heads.
+ */
+#include "fast_reader.h"
+
+#include <string.h>
+
+#define ENTRY_LEAST 54           /* bytes that an entry takes at least */
+
+#define NODE_COST 480            /* as in node.py */
+#define ENTRY_COST 140
+#define LINK_COST 70
+#define BLOCK_COST 200
+
+static const unsigned char LINK_START[4] = {0x01, 0x71, 0x12, 0x20};
+
+/* Whether the bytes that come next are these; they are passed over. */
+static int literal(struct mstfs_reader *in, const void *bytes, size_t size)
+{
+    if ((size_t)(in->end - in->at) < size || memcmp(in->at, bytes, size))
+        return 0;
+    in->at += size;
+    return 1;
+}
+
+/* The argument of a minimal head of a major type (shifted already), up to 65,535; or -1. */
+static long argument(struct mstfs_reader *in, unsigned char major)
+{
+    size_t left = (size_t)(in->end - in->at);
+    const unsigned char *at = in->at;
+
+    if (!left || (at[0] & 0xe0) != major)
+        return -1;
+    unsigned char info = at[0] & 0x1f;
+    if (info < 24) {
+        in->at += 1;
+        return info;
+    }
+    if (info == 24 && left >= 2 && at[1] >= 24) {
+        in->at += 2;
+        return at[1];
+    }
+    if (info == 25 && left >= 3 && at[1]) {
+        in->at += 3;
+        return at[1] << 8 | at[2];
+    }
+    return -1;
+}
+
+/* Where the CID of a link stands, which is passed over; NULL if there is none here of the common kind. */
+static const unsigned char *link_of(struct mstfs_reader *in)
+{
+    if (!literal(in, LINK_HEAD, LINK_HEAD_SIZE) || in->end - in->at < LINK || memcmp(in->at, LINK_START, 4))
+        return NULL;
+    in->at += LINK;
+    return in->at - LINK;
+}
+
+/* The same for a link that may be null: 0 if it is neither. */
+static int link_or_null(struct mstfs_reader *in, const unsigned char **link)
+{
+    *link = NULL;
+    return literal(in, "\xf6", 1) || (*link = link_of(in)) != NULL;
+}
+
+/* The key must be greater than the one before it, and share no more bytes with it than is said. */
+int mstfs_node_entry(struct mstfs_reader *in, struct mstfs_entry *entry)
+{
+    const unsigned char *suffix;
+    long size, shared;
+
+    if (!literal(in, "\xa4" "ak", 3) || (size = argument(in, 0x40)) <= 0 || in->end - in->at < size)
+        return 0;
+    suffix = in->at;
+    in->at += size;
+    if (!literal(in, "ap", 2) || (shared = argument(in, 0)) < 0 || shared > entry->length)
+        return 0;
+    if (shared < entry->length && entry->key[shared] >= suffix[0])
+        return 0;
+    memcpy(entry->key + shared, suffix, (size_t)size);
+    entry->length = shared + size;
+    return literal(in, "at", 2) && link_or_null(in, &entry->link) && literal(in, "av", 2)
+        && (entry->value = link_of(in)) != NULL;
+}
+
+long mstfs_node_begin(struct mstfs_reader *in, PyObject *block)
+{
+    Py_ssize_t size = PyBytes_GET_SIZE(block);
+
+    in->at = (const unsigned char *)PyBytes_AS_STRING(block);
+    in->end = in->at + size;
+    if (size > KEY_MOST || !literal(in, "\xa2" "ae", 3))
+        return -1;
+    long count = argument(in, 0x80);
+    return count > size / ENTRY_LEAST ? -1 : count;
+}
+
+int mstfs_node_end(struct mstfs_reader *in, const unsigned char **link)
+{
+    return literal(in, "al", 2) && link_or_null(in, link) && in->at == in->end;
+}
+
+PyObject *mstfs_cid_at(const unsigned char *link)
+{
+    return link ? PyBytes_FromStringAndSize((const char *)link, LINK) : Py_NewRef(Py_None);
+}
+
+static int set_item(PyObject *tuple, Py_ssize_t index, PyObject *item)
+{
+    if (item)
+        PyTuple_SET_ITEM(tuple, index, item);
+    return item != NULL;
+}
+
+static int fill(struct mstfs_reader *in, long count, PyObject *keys, PyObject *values, PyObject *links)
+{
+    const unsigned char *first;
+    struct mstfs_entry entry;
+
+    entry.length = 0;
+    for (long index = 0; index < count; index++)
+        if (!mstfs_node_entry(in, &entry)
+            || !set_item(keys, index, PyBytes_FromStringAndSize((const char *)entry.key, entry.length))
+            || !set_item(values, index, mstfs_cid_at(entry.value))
+            || !set_item(links, index + 1, mstfs_cid_at(entry.link)))
+            return 0;
+    return mstfs_node_end(in, &first) && set_item(links, 0, mstfs_cid_at(first));
+}
+
+PyObject *mstfs_node_in(PyTypeObject *type, PyObject *block)
+{
+    struct mstfs_reader in;
+    long count = mstfs_node_begin(&in, block);
+    if (count < 0)
+        return NULL;
+    PyObject *parts[3] = {PyTuple_New(count), PyTuple_New(count), PyTuple_New(count + 1)};
+    PyObject *node = NULL;
+    if (parts[0] && parts[1] && parts[2] && fill(&in, count, parts[0], parts[1], parts[2]))
+        node = type->tp_alloc(type, 3);
+    for (int part = 0; part < 3; part++) {
+        if (!node) {
+            Py_XDECREF(parts[part]);
+            continue;
+        }
+        /* Bytes and None make no cycles: the collector need not look at them. */
+        PyObject_GC_UnTrack(parts[part]);
+        PyTuple_SET_ITEM(node, part, parts[part]);
+    }
+    return node;
+}
+
+/* --- nodes in memory ------------------------------------------------------------------------------------- */
+
+int mstfs_is_node_type(PyObject *type)
+{
+    return PyType_Check(type) && PyType_IsSubtype((PyTypeObject *)type, &PyTuple_Type);
+}
+
+int mstfs_node_parts(PyObject *node, PyObject *parts[3])
+{
+    if (PyTuple_Check(node) && PyTuple_GET_SIZE(node) == 3) {
+        for (int part = 0; part < 3; part++)
+            parts[part] = PyTuple_GET_ITEM(node, part);
+        if (PyTuple_Check(parts[0]) && PyTuple_Check(parts[1]) && PyTuple_Check(parts[2])) {
+            Py_ssize_t count = PyTuple_GET_SIZE(parts[0]);
+            if (PyTuple_GET_SIZE(parts[1]) == count && PyTuple_GET_SIZE(parts[2]) == count + 1)
+                return 1;
+        }
+    }
+    PyErr_Format(PyExc_TypeError, "this is no node");
+    return 0;
+}
+
+Py_ssize_t mstfs_node_weight(PyObject *node)
+{
+    PyObject *parts[3];
+
+    if (PyBytes_Check(node))
+        return BLOCK_COST + PyBytes_GET_SIZE(node);
+    if (!mstfs_node_parts(node, parts))
+        return -1;
+    Py_ssize_t count = PyTuple_GET_SIZE(parts[0]);
+    Py_ssize_t bytes = NODE_COST + ENTRY_COST * count;
+    for (Py_ssize_t index = 0; index < count; index++) {
+        PyObject *key = PyTuple_GET_ITEM(parts[0], index);
+        bytes += PyBytes_Check(key) ? PyBytes_GET_SIZE(key) : 0;
+    }
+    for (Py_ssize_t index = 0; index <= count; index++)
+        bytes += PyTuple_GET_ITEM(parts[2], index) != Py_None ? LINK_COST : 0;
+    return bytes;
+}

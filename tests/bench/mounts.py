@@ -83,14 +83,18 @@ class Peer:
 def reading(folder: Path) -> dict[str, list[str]]:
     """Commands that read a whole tree. What is copied out goes to memory: no disk is measured here."""
     root = shlex.quote(str(folder))
-    copy = shlex.quote(f"{MEMORY}/mstfs-bench-{os.getpid()}")
     return {
         "find": ["find", str(folder), "-type", "f"],
         "cat": ["sh", "-c", f"find {root} -type f -print0 | xargs -0 cat"],
         "grep -r": ["grep", "-rq", "no-such-string-zz", str(folder)],
         "tar": ["sh", "-c", f"tar cf - {root} 2>/dev/null | cat"],
-        "cp -r out": ["sh", "-c", f"cp -r {root} {copy} && rm -r {copy}"],
+        "cp -r out": ["cp", "-r", str(folder), str(copied_out())],
     }
+
+
+def copied_out() -> Path:
+    """Where what is copied out goes."""
+    return Path(f"{MEMORY}/mstfs-bench-{os.getpid()}")
 
 
 def in_any_order(folder: Path) -> None:
@@ -252,7 +256,7 @@ def measure_blob(scratch: Path, mountpoint: Path, arguments: argparse.Namespace,
             row = times[peer.name]
             with peer.mounted(mountpoint):
                 for phase in ("cold", "warm"):
-                    took = clocked(["cat", str(mountpoint / BLOB)])
+                    took = clocked(["dd", f"if={mountpoint / BLOB}", "of=/dev/null", "bs=1M", "status=none"])
                     row.setdefault(f"blob, {phase}", []).append(took)
             with peer.mounted(mountpoint):
                 for phase in ("cold", "again"):
@@ -266,6 +270,7 @@ def measure(peer: Peer, mountpoint: Path, new: Path, row: dict[str, list[float]]
         with peer.mounted(mountpoint):
             for phase in ("cold", "warm"):
                 row.setdefault(f"{work}, {phase}", []).append(clocked(command, work.startswith("grep")))
+                shutil.rmtree(copied_out(), ignore_errors=True)
     with peer.mounted(mountpoint):
         for phase in ("cold", "warm"):
             took = timed(lambda: in_any_order(mountpoint))

@@ -204,7 +204,7 @@ def test_cat_prints_staged_text_as_it_was_typed(tmp_path: Path, capsys: Capture)
         block = record.parse(typed)
         with archive.workspace.transaction():
             cid = cids.for_block(block)
-            archive.workspace.stage_cid(NOTE.encode(), cid, block=block, text=typed)
+            archive.workspace.stage_cid(NOTE.encode(), cid, block=block, text_of=lambda _: typed)
     assert call("cat", path, NOTE) == 0
     assert capsys.readouterr().out == typed.decode()
 

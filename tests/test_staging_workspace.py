@@ -49,7 +49,7 @@ def test_while_a_publication_is_planned_everything_is_an_edit(workspace: Workspa
 
 def test_time_and_text_are_kept(workspace: Workspace) -> None:
     with workspace.transaction():
-        workspace.stage_cid(b"a.b.c/3", cid(3), block=block(3), text=b"{ }", mtime_ns=0)
+        workspace.stage_cid(b"a.b.c/3", cid(3), block=block(3), text_of=lambda _: b"{ }", mtime_ns=0)
     edit = workspace.edits.get(b"a.b.c/3")
     assert edit is not None
     assert (edit.mtime_ns, edit.verbatim) == (0, True)

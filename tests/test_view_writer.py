@@ -17,9 +17,11 @@ from workspaces import (
     writable,
 )
 
+from mstfs.archive import Archive, create_archive
 from mstfs.blocks.memory import MemoryBlocks
 from mstfs.errors import CorruptBlock, MissingBlock
 from mstfs.limits import RECORD_BYTES, SCRATCH_BYTES
+from mstfs.values.interface import ValueOptions
 from mstfs.view.nodes import Leaf, Stored
 from mstfs.view.view import View
 from mstfs.view.writer import Writer
@@ -46,6 +48,31 @@ def test_a_record_is_staged_on_close(kit: Kit) -> None:
     kit.put(X, text(1))
     assert not len(kit.workspace.edits)
     assert kit.xattr(X, b"state") == b"published"
+
+
+@pytest.mark.parametrize("written", [text(9), odd_text(9)])
+def test_an_edit_is_written_once(kit: Kit, written: bytes) -> None:
+    assert kit.workspace.database is not None
+    statements: list[str] = []
+    kit.workspace.database._connection.set_trace_callback(statements.append)
+    kit.put(X, written)
+    assert [words.split()[4] for words in statements if words.startswith("INSERT OR")] == ["edits"]
+    assert kit.get(X) == written
+
+
+def test_the_text_of_a_value_in_dag_json_is_kept_where_it_is_another(tmp_path: Path) -> None:
+    car = tmp_path / "map.car"
+    create_archive(car, "hashmap").close()
+    with Archive.open(car, mode="write", options=ValueOptions(new_files="record")) as archive:
+        kit = Kit(archive.workspace)
+        # Too long for a CID that is its own block.
+        long = b'"a": "%s"' % (b"x" * 200)
+        for written, kept in ((b"{\n  " + long + b"\n}\n", False), (b"{ " + long + b" }\n", True)):
+            kit.put(b"key", written)
+            edit = kit.workspace.edits.get(b"key")
+            assert edit is not None
+            assert edit.verbatim == kept
+            assert kit.get(b"key") == written
 
 
 @pytest.mark.parametrize("other", [odd_text(1), swapped_text(1)])

@@ -1,8 +1,9 @@
 """A root and everything staged on it: what the view shows and what a publication starts from."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeAlias
 
 from mstfs.blocks.overlay import OverlayBlocks
 from mstfs.blocks.sqlite import Database
@@ -18,6 +19,9 @@ from mstfs.values.interface import Making, Values
 
 MADE_BYTES = 4 << 20
 """Blocks of a value that is being made which are held before they are stored."""
+
+TextOf: TypeAlias = Callable[[bytes], bytes | None]
+"""From a value, whose blocks can be read, to the text that is kept with the edit until it is published."""
 
 
 class Workspace:
@@ -96,7 +100,7 @@ class Workspace:
             self.database.sync()
 
     def stage_value(
-        self, key: bytes, making: Making, *, text: bytes | None = None, mtime_ns: int | None = None
+        self, key: bytes, making: Making, *, text_of: TextOf | None = None, mtime_ns: int | None = None
     ) -> bytes:
         """Make a value, stage a put of it and return it. Call inside a transaction."""
         made: list[tuple[bytes, bytes]] = []
@@ -115,7 +119,7 @@ class Workspace:
         only = made[0][1] if len(made) == 1 and made[0][0] == value else None
         if only is None and self.is_edit(key, value):
             self.blocks.put_many(made)
-        self.stage_cid(key, value, block=only, text=text, mtime_ns=mtime_ns)
+        self.stage_cid(key, value, block=only, text_of=text_of, mtime_ns=mtime_ns)
         return value
 
     def stage_values(self, makings: Iterable[tuple[bytes, Making]]) -> None:
@@ -162,7 +166,7 @@ class Workspace:
         cid: bytes,
         *,
         block: bytes | None = None,
-        text: bytes | None = None,
+        text_of: TextOf | None = None,
         mtime_ns: int | None = None,
     ) -> None:
         """Stage a put of a CID whose block is given, or held already. Call inside a transaction."""
@@ -175,6 +179,7 @@ class Workspace:
             # It stands inside a node, on which the edit must not depend; or it is missing, and stays so.
             with suppress(BlockError):
                 self.blocks.put(cid, self.values.stored(cid))
+        text = text_of(cid) if text_of is not None else None
         self.edits.stage(key, cid, time.time_ns() if mtime_ns is None else mtime_ns, text)
 
     def stage_delete(self, key: bytes) -> None:

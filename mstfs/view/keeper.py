@@ -96,13 +96,17 @@ class Keeper:
             self.drop_row(path)
             self.workspace.stage_cid(key, current, mtime_ns=mtime_ns)
             return current
-        text = read(0, size) if kind == "record" else None
+
+        def text_of(made: bytes) -> bytes | None:
+            # A record is shown as it was written until it is published.
+            return None if self._says(key, made, read, size) else read(0, size)
+
         cid = self.workspace.stage_value(
-            key, self.workspace.values.make(key, kind, read, size), mtime_ns=mtime_ns
+            key,
+            self.workspace.values.make(key, kind, read, size),
+            text_of=text_of if kind == "record" else None,
+            mtime_ns=mtime_ns,
         )
-        if text is not None and not self._says(key, cid, read, size):
-            # It is shown as it was written until it is published.
-            self.workspace.stage_cid(key, cid, text=text, mtime_ns=mtime_ns)
         self.drop_row(path)
         return cid
 

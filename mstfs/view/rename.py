@@ -139,7 +139,7 @@ class Renamer:
         elif new_key is not None:
             text = self.workspace.edits.text(node.key) if node.verbatim else None
             self.keeper.drop_path(target)
-            self.workspace.stage_cid(new_key, node.cid, text=text, mtime_ns=mtime_ns)
+            self.workspace.stage_cid(new_key, node.cid, text_of=lambda _: text, mtime_ns=mtime_ns)
         else:
             self._to_scratch(node, target, inode, mtime_ns)
         self.workspace.stage_delete(node.key)

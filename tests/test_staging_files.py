@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from workspaces import check_mirrors, writable
 
 from mstfs.errors import OverlayError
-from mstfs.staging.files import CHUNK_BYTES, Files
+from mstfs.staging.files import CHUNK_BYTES, PART_CHUNKS, Files
 from mstfs.staging.workspace import Workspace
 
 
@@ -96,6 +96,25 @@ def test_contents_live_on_until_they_are_forgotten(workspace: Workspace) -> None
         files.forget(files.by_path[b"x"].ident)  # It has a path, so somebody still needs it.
     assert files.read_chunk(kept.ident, 0) == b""
     assert contents(workspace, b"x") == b"new"
+    check_mirrors(workspace)
+
+
+def test_a_large_file_is_forgotten_in_parts(workspace: Workspace) -> None:
+    files = workspace.files
+    some = PART_CHUNKS * CHUNK_BYTES + 1
+    for path in (b"x", b"y"):
+        add(workspace, path, bytes(some))
+    gone, kept = files.by_path[b"x"], files.by_path[b"y"]
+    with workspace.transaction():
+        files.remove(gone, keep_contents=True)
+    with workspace.transaction():
+        assert not files.forget_part(gone.ident)
+        assert rows(workspace, "chunks") == 1 + PART_CHUNKS + 1
+        assert files.forget_part(gone.ident)
+        assert (rows(workspace, "files"), rows(workspace, "chunks")) == (1, PART_CHUNKS + 1)
+        assert files.forget_part(gone.ident)
+        assert files.forget_part(kept.ident), "it has a path, so somebody still needs it"
+    assert contents(workspace, b"y") == bytes(some)
     check_mirrors(workspace)
 
 

@@ -3,10 +3,14 @@
 Tricky bits
     The kernel looks names up before it uses them and forgets them when it likes, but never a folder before
     what is in it; here it forgets everything as long as nothing is open. A crash closes the database and
-    opens it again under a new view: only what was closed or synced may be relied on.
+    opens it again under a new view: only what was closed or synced may be relied on. What takes several steps
+    for large files takes them for small ones here, and anything may happen between two steps.
 """
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -23,8 +27,10 @@ from mstfs.blocks.sqlite import Database
 from mstfs.errors import MstfsError
 from mstfs.opening import SCHEMA
 from mstfs.publish.plan import checkout, make_plan, record_plan
+from mstfs.staging import files
+from mstfs.staging import workspace as staging
 from mstfs.staging.status import status
-from mstfs.view import changes
+from mstfs.view import changes, keeper
 from mstfs.view.inodes import ROOT, Inode
 from mstfs.view.nodes import Stored
 from mstfs.view.rename import Renamer
@@ -41,6 +47,7 @@ def drawn(field: str) -> st.SearchStrategy[bytes]:
 paths = drawn("paths")
 texts = drawn("texts")
 folders = drawn("folders")
+steps_ahead = st.sampled_from([0, 1, 100])
 
 
 class Handle:
@@ -67,6 +74,12 @@ class Programs(RuleBasedStateMachine):
         self.model = Model({b"/".join(path_of(key)): data for key, data in world.first.items()}, world.rules)
         self.heads = [(self.root, dict(self.model.head))]
         self.handles: list[Handle] = []
+        self.preparing: list[Iterator[None]] = []
+        self.patch = pytest.MonkeyPatch()
+        for module in (keeper, staging):
+            self.patch.setattr(module, "STEP_BYTES", 1000)
+        self.patch.setattr(keeper, "HELD_BYTES", 20_000)
+        self.patch.setattr(files, "PART_CHUNKS", 1)
         self.path = Path(self.folder.name) / "x.mstfs"
         self.start()
 
@@ -86,6 +99,7 @@ class Programs(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.database.close()
         self.folder.cleanup()
+        self.patch.undo()
 
     # --- the kernel -------------------------------------------------------------------------------
 
@@ -200,17 +214,46 @@ class Programs(RuleBasedStateMachine):
         self.kernel.wrote(handle.inode)
         self.model.change(handle.node, before[:size] + bytes(max(0, size - len(before))))
 
+    @precondition(lambda self: self.handles)
+    @rule(data=st.data())
+    def prepare(self, data: st.DataObject) -> None:
+        handle = self.pick(data, write=True)
+        if handle is not None:
+            self.preparing.append(self.writer.keeper.prepare(handle.inode))
+
+    @precondition(lambda self: self.preparing)
+    @rule(data=st.data(), steps=st.sampled_from([1, 2, 100]))
+    def prepare_further(self, data: st.DataObject, steps: int) -> None:
+        preparing = data.draw(st.sampled_from(self.preparing))
+        try:
+            if len(list(islice(preparing, steps))) < steps:
+                self.preparing.remove(preparing)
+        except MstfsError:
+            self.preparing.remove(preparing)
+
+    @rule(steps=st.sampled_from([1, 100]))
+    def forget_what_is_unwanted(self, steps: int) -> None:
+        for _ in islice(self.writer.keeper.forgetting(), steps):
+            pass
+
+    def flushed(self, handle: Handle, ahead: int) -> None:
+        """A close, after some steps that are taken ahead of it."""
+        with suppress(MstfsError):
+            for _ in islice(self.writer.keeper.prepare(handle.inode), ahead):
+                pass
+        self.both(lambda: self.writer.flush(handle.inode), lambda: self.model.flush(handle.node))
+
     def sync(self, handle: Handle) -> None:
         self.writer.fsync(handle.inode)
         if handle.node.buffered:
             self.model.commit(handle.node, final=True)
 
     @precondition(lambda self: self.handles)
-    @rule(data=st.data())
-    def flush(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), ahead=steps_ahead)
+    def flush(self, data: st.DataObject, ahead: int) -> None:
         handle = self.pick(data, write=True)
         if handle is not None:
-            self.both(lambda: self.writer.flush(handle.inode), lambda: self.model.flush(handle.node))
+            self.flushed(handle, ahead)
 
     @precondition(lambda self: self.handles)
     @rule(data=st.data())
@@ -220,18 +263,18 @@ class Programs(RuleBasedStateMachine):
             self.sync(handle)
 
     @precondition(lambda self: self.handles)
-    @rule(data=st.data())
-    def close(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), ahead=steps_ahead)
+    def close(self, data: st.DataObject, ahead: int) -> None:
         handle = self.pick(data)
         assert handle is not None
         if handle.write:
-            self.both(lambda: self.writer.flush(handle.inode), lambda: self.model.flush(handle.node))
+            self.flushed(handle, ahead)
         self.writer.release(handle.inode, write=handle.write)
         self.model.release(handle.node, write=handle.write)
         self.handles.remove(handle)
 
-    @rule(path=paths, new=texts)
-    def store(self, path: bytes, new: bytes) -> None:
+    @rule(path=paths, new=texts, ahead=steps_ahead)
+    def store(self, path: bytes, new: bytes, ahead: int = 0) -> None:
         """Open, write, close: what most programs do."""
         before = len(self.handles)
         self.open(path, True, True)
@@ -241,7 +284,7 @@ class Programs(RuleBasedStateMachine):
         if new:
             self.writer.write(handle.inode, 0, new)
             self.model.change(handle.node, new)
-        self.both(lambda: self.writer.flush(handle.inode), lambda: self.model.flush(handle.node))
+        self.flushed(handle, ahead)
         self.writer.release(handle.inode)
         self.model.release(handle.node, write=True)
 
@@ -383,6 +426,7 @@ class Programs(RuleBasedStateMachine):
     def crash(self) -> None:
         self.database.close()
         self.handles = []
+        self.preparing = []
         self.model.crash()
         self.start()
 

@@ -78,7 +78,7 @@ class Kit:
 
     def get(self, path: bytes) -> bytes:
         inode = self.inode(path)
-        data = self.view.read(inode, 0, 1 << 22)
+        data = self.view.read(inode, 0, 1 << 23)
         assert self.view.attributes(inode).size == len(data)
         return data
 

@@ -97,6 +97,9 @@ class Commands:
             )
             if len(plan.blocks) > BLOCKS_AT_ONCE:
                 plan = await self._stored_ahead(plan)
+            if workspace.stored_ahead:
+                workspace.stored_ahead = False
+                await trio.to_thread.run_sync(workspace.sync)
         finally:
             workspace.planning = False
         # Atomic from here to `published`: no await, so that no request sees half of it.

@@ -11,6 +11,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import pyfuse3
@@ -27,6 +28,7 @@ from mstfs.fuse.listings import Listing, Listings
 from mstfs.fuse.read_ahead import ReadAhead
 from mstfs.limits import NAME_BYTES
 from mstfs.logs import about
+from mstfs.staging.workspace import STEP_BYTES
 from mstfs.view.inodes import ROOT, Inode
 from mstfs.view.names import in_control
 from mstfs.view.nodes import Command, Control
@@ -235,16 +237,8 @@ class Operations(pyfuse3.Operations):
         database = self.view.workspace.database
         found = os.statvfs(database.path.parent if database is not None else "/")
         data = pyfuse3.StatvfsData()
-        for name in (
-            "f_bsize",
-            "f_frsize",
-            "f_blocks",
-            "f_bfree",
-            "f_bavail",
-            "f_files",
-            "f_ffree",
-            "f_favail",
-        ):
+        names = ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail")
+        for name in names:
             setattr(data, name, getattr(found, name))
         data.f_namemax = NAME_BYTES
         return data
@@ -329,6 +323,7 @@ class Operations(pyfuse3.Operations):
     async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: pyfuse3.RequestContext) -> None:
         self.changed()
         self.writer.unlink(self.inode(parent_inode), name)
+        await self.tidy()
 
     @answered
     async def symlink(
@@ -375,6 +370,7 @@ class Operations(pyfuse3.Operations):
             replace=not flags,
         )
         await kernel_cache.tell(self.view.stale)
+        await self.tidy()
 
     # --- files --------------------------------------------------------------------------------
 
@@ -436,9 +432,25 @@ class Operations(pyfuse3.Operations):
             await self._execute(inode)
             return
         if inode.buffer is not None:
+            await self.prepare(inode)
             self.changed()
             self.writer.flush(inode)
             await kernel_cache.tell(self.view.stale)
+
+    async def prepare(self, inode: Inode) -> None:
+        """Before what was written is stored: what takes long, with turns for others."""
+        if inode.buffer is not None and inode.buffer.size > STEP_BYTES:
+            with suppress(MstfsError):  # What is wrong will be told when it is stored.
+                for _ in self.writer.keeper.prepare(inode):
+                    await trio.lowlevel.checkpoint()
+
+    async def tidy(self) -> None:
+        """After something large lost its name or its last user."""
+        try:
+            for _ in self.writer.keeper.forgetting():
+                await trio.lowlevel.checkpoint()
+        except MstfsError as error:
+            log.warning("what nobody can read any more stays until the next mount: %s", error)
 
     async def _execute(self, inode: Inode) -> None:
         """A command file was closed: answer what it asks, once."""
@@ -452,6 +464,7 @@ class Operations(pyfuse3.Operations):
     @answered
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         if fh not in self.handles:
+            await self.prepare(self.inode(fh & ~READER))
             self.changed()
             self.writer.settle(self.inode(fh & ~READER))
             # A disk takes its time, and others need not wait for it.
@@ -464,6 +477,7 @@ class Operations(pyfuse3.Operations):
             return
         inode = self.inode(fh & ~READER)
         if inode.buffer is not None:
+            await self.prepare(inode)
             self.changed()
         try:
             self.writer.release(inode, write=not fh & READER)
@@ -472,6 +486,7 @@ class Operations(pyfuse3.Operations):
             await kernel_cache.tell(self.view.stale)
         if inode.path is not None and not fh & READER:
             self.expect_more_in(inode.path.rpartition(b"/")[0])
+        await self.tidy()
 
     def expect_more_in(self, folder: bytes) -> None:
         """A file was written: before the next one is made, the kernel asks for its folder's attributes."""

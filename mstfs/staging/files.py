@@ -10,6 +10,9 @@ from mstfs.blocks.sqlite import Database
 
 CHUNK_BYTES = 64 << 10
 
+PART_CHUNKS = 64
+"""Chunks of a large file that are dropped at a time."""
+
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS files (
         ident INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -212,6 +215,20 @@ class Files:
         database = self._writable()
         if database.execute("DELETE FROM files WHERE ident = ? AND path IS NULL RETURNING ident", (ident,)):
             database.execute("DELETE FROM chunks WHERE ident = ?", (ident,))
+
+    def forget_part(self, ident: int) -> bool:
+        """The same for a large file, a part at a time; returns whether that was the last one."""
+        database = self._writable()
+        gone = database.execute(
+            "DELETE FROM chunks WHERE ident = ?1 AND number IN (SELECT number FROM chunks WHERE ident = ?1 "
+            "AND EXISTS (SELECT 1 FROM files WHERE files.ident = ?1 AND path IS NULL) LIMIT ?2) "
+            "RETURNING number",
+            (ident, PART_CHUNKS),
+        )
+        if len(gone) == PART_CHUNKS:
+            return False
+        self.forget(ident)
+        return True
 
     def drafts(self) -> Iterator[StoredFile]:
         """Every file that carries an error, in path order."""

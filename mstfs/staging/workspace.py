@@ -1,7 +1,7 @@
 """A root and everything staged on it: what the view shows and what a publication starts from."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
@@ -19,6 +19,9 @@ from mstfs.values.interface import Making, Values
 
 MADE_BYTES = 4 << 20
 """Blocks of a value that is being made which are held before they are stored."""
+
+STEP_BYTES = 2 << 20
+"""What is made or compared of a large value in one step, while others wait."""
 
 TextOf: TypeAlias = Callable[[bytes], bytes | None]
 """From a value, whose blocks can be read, to the text that is kept with the edit until it is published."""
@@ -56,6 +59,8 @@ class Workspace:
         # While a publication is planned, the head that an edit is compared with is about to change: what
         # looks like no edit may be one. Then every put and every tombstone is staged as it is.
         self.planning = False
+        # Much may have been stored since the last sync, which a publication need not wait for in one piece.
+        self.stored_ahead = False
         self.history = History(database)
         self.edits = Edits(None if past else database)
         self.files = Files(None if past else database)
@@ -121,6 +126,34 @@ class Workspace:
             self.blocks.put_many(made)
         self.stage_cid(key, value, block=only, text_of=text_of, mtime_ns=mtime_ns)
         return value
+
+    def store_ahead(self, making: Making) -> Generator[None, None, bytes]:
+        """Make a large value and store its blocks, in transactions of their own; returns the value.
+
+        Each step is a short one, so that others can be answered in between. Until an edit names the value its
+        blocks are blocks like any others, and nothing is lost with them.
+        """
+        part: list[tuple[bytes, bytes]] = []
+        size = 0
+        while True:
+            try:
+                cid, block = next(making)
+            except StopIteration as end:
+                value: bytes = end.value
+                break
+            part.append((cid, block))
+            size += len(block)
+            if size >= STEP_BYTES:
+                self._store_part(part)
+                part, size = [], 0
+                yield
+        self._store_part(part)
+        return value
+
+    def _store_part(self, part: list[tuple[bytes, bytes]]) -> None:
+        with self.transaction():
+            self.blocks.put_many(part)
+        self.stored_ahead = True
 
     def stage_values(self, makings: Iterable[tuple[bytes, Making]]) -> None:
         """The same for many keys, quicker than one by one. Where a key comes twice, the last one counts."""

@@ -9,7 +9,8 @@ class Buffer:
     """A file's bytes while it is being written.
 
     `load(n)` gives chunk `n` of the base (at most 64 KiB; bytes that it lacks are zeros). Only
-    changed chunks are held here. `dirty` is true from the first change until `clean`.
+    changed chunks are held here. `dirty` is true from the first change until `clean`; `changes` counts
+    them. A value that was `made` of the bytes before the close holds while nothing changes.
     """
 
     def __init__(self, size: int, load: Callable[[int], bytes]) -> None:
@@ -18,6 +19,18 @@ class Buffer:
         self.load = load
         self.chunks: dict[int, bytearray] = {}
         self.dirty = False
+        self.changes = 0
+        self._made: tuple[int, bytes] | None = None
+
+    @property
+    def made(self) -> bytes | None:
+        """The value that was made of what is in the buffer now, if any was."""
+        made = self._made
+        return made[1] if made is not None and made[0] == self.changes else None
+
+    def was_made(self, value: bytes, changes: int) -> None:
+        """A value was made of the bytes that were there after so many changes."""
+        self._made = changes, value
 
     def _base(self, number: int) -> bytearray:
         start = number * CHUNK_BYTES
@@ -58,6 +71,7 @@ class Buffer:
             position += count
         self.size = max(self.size, end)
         self.dirty = True
+        self.changes += 1
 
     def truncate(self, size: int) -> None:
         """Cut the file, or extend it with zeros."""
@@ -76,6 +90,7 @@ class Buffer:
             self.base_size = min(self.base_size, size)
         self.size = size
         self.dirty = True
+        self.changes += 1
 
     def changed_bytes(self) -> int:
         """Memory held by changed chunks, in bytes."""

@@ -9,6 +9,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
+from mstfs.staging.files import StoredFile
 from mstfs.view.buffers import Buffer
 from mstfs.view.nodes import Node
 
@@ -95,7 +96,7 @@ class Inode:
         self.invalid = False
         self.outdated = False
         self.diverged = False
-        self.orphans: tuple[int, ...] = ()
+        self.orphans: tuple[StoredFile, ...] = ()
         self.reply: bytes | None = None
 
 

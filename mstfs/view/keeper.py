@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Container
+from collections.abc import Container, Generator, Iterator
 
 from mstfs.errors import MstfsError, RecordError
 from mstfs.logs import about
 from mstfs.staging.files import CHUNK_BYTES, StoredFile
+from mstfs.staging.workspace import STEP_BYTES
 from mstfs.values.interface import ReadRange, ValueKind
 from mstfs.view.buffers import Buffer
 from mstfs.view.inodes import Inode
@@ -28,6 +29,8 @@ class Keeper:
     def __init__(self, view: View) -> None:
         self.view = view
         self.workspace = view.workspace
+        # Large files of the overlay that have no path any more; `forget` leaves those alone that have one.
+        self.unwanted: list[int] = []
 
     def commit(self, inode: Inode, *, final: bool) -> None:
         """Make an edit, a draft or a scratch file of a buffer.
@@ -56,13 +59,14 @@ class Keeper:
             self._store_draft(inode, buffer, EMPTY)
             return
         text = buffer.read(0, buffer.size) if kind == "record" else None
+        made = buffer.made if text is None else None
         read: ReadRange = (
             buffer.read if text is None else lambda offset, length: text[offset : offset + length]
         )
         with self.workspace.transaction():
             # A record is parsed before anything changes: what is none leaves nothing to roll back.
             try:
-                cid = self.stage_file(key, path, kind, read, buffer.size, inode.mtime_ns)
+                cid = self.stage_file(key, path, kind, read, buffer.size, inode.mtime_ns, made)
             except RecordError as error:
                 self._store_draft(inode, buffer, str(error))
                 inode.invalid = True
@@ -81,15 +85,29 @@ class Keeper:
         node = self.view.node(inode)
         if isinstance(node, Leaf) and not node.staged:
             # The same record is published already, perhaps as another text.
-            inode.diverged = inode.diverged or not self._says(key, node.cid, read, buffer.size)
+            inode.diverged = inode.diverged or not (
+                node.cid == made or self._says(key, node.cid, read, buffer.size)
+            )
 
     def stage_file(
-        self, key: bytes, path: bytes, kind: ValueKind, read: ReadRange, size: int, mtime_ns: int | None
+        self,
+        key: bytes,
+        path: bytes,
+        kind: ValueKind,
+        read: ReadRange,
+        size: int,
+        mtime_ns: int | None,
+        made: bytes | None = None,
     ) -> bytes:
         """Stage the value of a file that reads like this, drop the draft it was, and return the value.
 
-        Call inside a transaction. Raises RecordError where the file is to be a record and is none.
+        Call inside a transaction. Raises RecordError where the file is to be a record and is none. A value
+        that was `made` of the file before is taken as it is.
         """
+        if made is not None:
+            self.drop_row(path)
+            self.workspace.stage_cid(key, made, mtime_ns=mtime_ns)
+            return made
         current = self.workspace.staged.get(key)
         if current is not None and self._says(key, current, read, size):
             # What was read is written back: the same value, even where the bytes alone could not tell it.
@@ -110,18 +128,53 @@ class Keeper:
         self.drop_row(path)
         return cid
 
+    def prepare(self, inode: Inode) -> Iterator[None]:
+        """Make the value of a large file before its close, in short steps, so that this need not take long.
+
+        Should anything be written between two steps, this was in vain.
+        """
+        buffer, path = inode.buffer, inode.path
+        if buffer is None or not buffer.dirty or path is None or isinstance(inode.node, Command):
+            return
+        key = self.view.key_of(path)
+        if key is None or buffer.size <= STEP_BYTES or self.view.kind_of(key) != "blob":
+            return
+        changes = buffer.changes
+        for _ in self._prepare(key, buffer, changes):
+            if buffer.changes != changes:
+                return
+            yield
+
+    def _prepare(self, key: bytes, buffer: Buffer, changes: int) -> Iterator[None]:
+        current = self.workspace.staged.get(key)
+        if current is not None and (yield from self._compared(key, current, buffer.read, buffer.size)):
+            buffer.was_made(current, changes)
+            return
+        making = self.workspace.values.make(key, "blob", buffer.read, buffer.size)
+        buffer.was_made((yield from self.workspace.store_ahead(making)), changes)
+
     def _says(self, key: bytes, cid: bytes, read: ReadRange, size: int) -> bool:
         """Whether the file of a value is the same as one of `size` bytes that reads like this."""
+        comparing = self._compared(key, cid, read, size)
+        while True:
+            try:
+                next(comparing)
+            except StopIteration as end:
+                return bool(end.value)
+
+    def _compared(self, key: bytes, cid: bytes, read: ReadRange, size: int) -> Generator[None, None, bool]:
         values = self.workspace.values
         try:
             if values.size(key, cid) != size:
                 return False
-            return all(
-                values.read(key, cid, offset, HELD_BYTES) == read(offset, HELD_BYTES)
-                for offset in range(0, size, HELD_BYTES)
-            )
+            for offset in range(0, size, HELD_BYTES):
+                if values.read(key, cid, offset, HELD_BYTES) != read(offset, HELD_BYTES):
+                    return False
+                if offset + HELD_BYTES < size:
+                    yield
         except MstfsError:
             return False
+        return True
 
     # --- files of the overlay -----------------------------------------------------------------
 
@@ -197,14 +250,29 @@ class Keeper:
             return
         inode = self.view.inodes.get(path)
         held = inode is not None and inode.opens > 0 and row.kind == "file"
-        self.workspace.files.remove(row, keep_contents=held)
+        self.workspace.files.remove(row, keep_contents=held or row.size > STEP_BYTES)
         if inode is not None and held:
-            inode.orphans += (row.ident,)
+            inode.orphans += (row,)
+        elif row.size > STEP_BYTES:
+            self.unwanted.append(row.ident)
 
     def forget_orphans(self, inode: Inode) -> None:
         """Nobody reads any more what lost its name while it was open."""
         orphans, inode.orphans = inode.orphans, ()
         if orphans and not self.workspace.read_only:
             with self.workspace.transaction():
-                for ident in orphans:
-                    self.workspace.files.forget(ident)
+                for row in orphans:
+                    if row.size > STEP_BYTES:
+                        self.unwanted.append(row.ident)
+                    else:
+                        self.workspace.files.forget(row.ident)
+
+    def forgetting(self) -> Iterator[None]:
+        """Drop the contents of large files that nobody reads any more, in short steps."""
+        while self.unwanted:
+            ident = self.unwanted[-1]
+            with self.workspace.transaction():
+                last = self.workspace.files.forget_part(ident)
+            if last and ident in self.unwanted:
+                self.unwanted.remove(ident)
+            yield

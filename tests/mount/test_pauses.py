@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mount.mounting import Mount, note_text
+from mstfs.archive import create_archive
 from mstfs.repo.sample import make_sample
 
 PAUSE_MS = 500
@@ -16,8 +17,15 @@ RECORDS = 40_000
 NEW = 3000
 
 
-def test_no_step_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+LARGE = 128
+
+
+@pytest.fixture(autouse=True)
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSTFS_MEASURE_PAUSES", "1")
+
+
+def test_no_step_takes_long(tmp_path: Path) -> None:
     make_sample(tmp_path / "large.car", RECORDS, 8)
     with Mount(tmp_path / "large.car") as mount:
         files = list(mount.path.rglob("*.json"))
@@ -35,6 +43,27 @@ def test_no_step_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert len(os.listdir(folder)) == NEW
         mount.mstfs("checkout", mount.path, "1")
         assert not os.listdir(folder)
-        pauses = mount.status()["pauses_ms"]
+        check_pauses(mount)
+
+
+def test_no_step_of_a_large_file_takes_long(tmp_path: Path) -> None:
+    create_archive(tmp_path / "map.car", "hamt3").close()
+    with Mount(tmp_path / "map.car") as mount:
+        for number in range(2):
+            with (mount / "large").open("wb") as file:
+                for part in range(LARGE):
+                    file.write(bytes([number, part]) * (1 << 19))
+        assert mount.staged() == ["A large"]
+        assert mount.sync()["created"] == 1
+        with (mount / "large").open("rb") as file:
+            for part in range(LARGE):
+                assert file.read(1 << 20) == bytes([1, part]) * (1 << 19)
+        (mount / "large").unlink()
+        check_pauses(mount)
+        mount.mstfs("verify", mount.overlay())
+
+
+def check_pauses(mount: Mount) -> None:
+    pauses = mount.status()["pauses_ms"]
     assert pauses, "nothing was measured"
     assert pauses[0][0] < PAUSE_MS, f"others had to wait: {pauses}"

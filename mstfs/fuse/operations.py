@@ -323,7 +323,7 @@ class Operations(pyfuse3.Operations):
     async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: pyfuse3.RequestContext) -> None:
         self.changed()
         self.writer.unlink(self.inode(parent_inode), name)
-        await self.tidy()
+        await self._tidy()
 
     @answered
     async def symlink(
@@ -370,7 +370,7 @@ class Operations(pyfuse3.Operations):
             replace=not flags,
         )
         await kernel_cache.tell(self.view.stale)
-        await self.tidy()
+        await self._tidy()
 
     # --- files --------------------------------------------------------------------------------
 
@@ -432,19 +432,19 @@ class Operations(pyfuse3.Operations):
             await self._execute(inode)
             return
         if inode.buffer is not None:
-            await self.prepare(inode)
+            await self._prepare(inode)
             self.changed()
             self.writer.flush(inode)
             await kernel_cache.tell(self.view.stale)
 
-    async def prepare(self, inode: Inode) -> None:
+    async def _prepare(self, inode: Inode) -> None:
         """Before what was written is stored: what takes long, with turns for others."""
         if inode.buffer is not None and inode.buffer.size > STEP_BYTES:
             with suppress(MstfsError):  # What is wrong will be told when it is stored.
                 for _ in self.writer.keeper.prepare(inode):
                     await trio.lowlevel.checkpoint()
 
-    async def tidy(self) -> None:
+    async def _tidy(self) -> None:
         """After something large lost its name or its last user."""
         try:
             for _ in self.writer.keeper.forgetting():
@@ -464,7 +464,7 @@ class Operations(pyfuse3.Operations):
     @answered
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         if fh not in self.handles:
-            await self.prepare(self.inode(fh & ~READER))
+            await self._prepare(self.inode(fh & ~READER))
             self.changed()
             self.writer.settle(self.inode(fh & ~READER))
             # A disk takes its time, and others need not wait for it.
@@ -477,7 +477,7 @@ class Operations(pyfuse3.Operations):
             return
         inode = self.inode(fh & ~READER)
         if inode.buffer is not None:
-            await self.prepare(inode)
+            await self._prepare(inode)
             self.changed()
         try:
             self.writer.release(inode, write=not fh & READER)
@@ -486,7 +486,7 @@ class Operations(pyfuse3.Operations):
             await kernel_cache.tell(self.view.stale)
         if inode.path is not None and not fh & READER:
             self.expect_more_in(inode.path.rpartition(b"/")[0])
-        await self.tidy()
+        await self._tidy()
 
     def expect_more_in(self, folder: bytes) -> None:
         """A file was written: before the next one is made, the kernel asks for its folder's attributes."""

@@ -8,6 +8,7 @@ Tricky bits
 """
 
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
@@ -74,7 +75,7 @@ class Programs(RuleBasedStateMachine):
         self.model = Model({b"/".join(path_of(key)): data for key, data in world.first.items()}, world.rules)
         self.heads = [(self.root, dict(self.model.head))]
         self.handles: list[Handle] = []
-        self.preparing: list[Iterator[None]] = []
+        self.preparing: Iterator[None] = iter(())
         self.patch = pytest.MonkeyPatch()
         for module in (keeper, staging):
             self.patch.setattr(module, "STEP_BYTES", 1000)
@@ -215,32 +216,22 @@ class Programs(RuleBasedStateMachine):
         self.model.change(handle.node, before[:size] + bytes(max(0, size - len(before))))
 
     @precondition(lambda self: self.handles)
-    @rule(data=st.data())
-    def prepare(self, data: st.DataObject) -> None:
-        handle = self.pick(data, write=True)
+    @rule(data=st.data(), steps=st.sampled_from([1, 2, 100]), anew=st.booleans())
+    def prepare(self, data: st.DataObject, steps: int, anew: bool) -> None:
+        handle = self.pick(data, write=True) if anew else None
         if handle is not None:
-            self.preparing.append(self.writer.keeper.prepare(handle.inode))
-
-    @precondition(lambda self: self.preparing)
-    @rule(data=st.data(), steps=st.sampled_from([1, 2, 100]))
-    def prepare_further(self, data: st.DataObject, steps: int) -> None:
-        preparing = data.draw(st.sampled_from(self.preparing))
-        try:
-            if len(list(islice(preparing, steps))) < steps:
-                self.preparing.remove(preparing)
-        except MstfsError:
-            self.preparing.remove(preparing)
+            self.preparing = self.writer.keeper.prepare(handle.inode)
+        with suppress(MstfsError):
+            deque(islice(self.preparing, steps))
 
     @rule(steps=st.sampled_from([1, 100]))
     def forget_what_is_unwanted(self, steps: int) -> None:
-        for _ in islice(self.writer.keeper.forgetting(), steps):
-            pass
+        deque(islice(self.writer.keeper.forgetting(), steps))
 
     def flushed(self, handle: Handle, ahead: int) -> None:
         """A close, after some steps that are taken ahead of it."""
         with suppress(MstfsError):
-            for _ in islice(self.writer.keeper.prepare(handle.inode), ahead):
-                pass
+            deque(islice(self.writer.keeper.prepare(handle.inode), ahead))
         self.both(lambda: self.writer.flush(handle.inode), lambda: self.model.flush(handle.node))
 
     def sync(self, handle: Handle) -> None:
@@ -426,7 +417,7 @@ class Programs(RuleBasedStateMachine):
     def crash(self) -> None:
         self.database.close()
         self.handles = []
-        self.preparing = []
+        self.preparing = iter(())
         self.model.crash()
         self.start()
 

@@ -12,6 +12,10 @@ Tricky bits
     kernel caches without end, so every change that does not come through the same path must be told
     to it: `View.stale` collects those changes.
 
+    Nothing here waits or gives others a turn. What takes long for a large file is a generator of short
+    steps (`Keeper.prepare`, `Keeper.forgetting`): whoever runs it lets others change what they like between
+    two steps, and the change that counts is made at once, at the end.
+
 Hacking
     `names` maps keys to paths and back; `namespace` finds the keys below a path; `inodes` numbers
     paths; `contents` renders records and `buffers` hold what is written. `view` is what can be read,

@@ -1,0 +1,127 @@
+"""Large files: what is done before a close and after a removal, in steps; anything may happen in between."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from view_kit import Kit
+
+from mstfs.archive import Archive, create_archive
+from mstfs.blocks.sqlite_blocks import SqliteBlocks
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Iterator[Kit]:
+    """A map whose values are blobs, in which a file of 3 MiB is being written."""
+    car = tmp_path / "map.car"
+    create_archive(car, "hamt3").close()
+    with Archive.open(car, mode="write") as archive:
+        kit = Kit(archive.workspace)
+        inode = kit.create(b"key")
+        for number, part in enumerate(LARGE):
+            kit.writer.write(inode, number << 20, part)
+        yield kit
+
+
+LARGE = [bytes([number]) * (1 << 20) for number in range(5)]
+
+
+def made_ahead(kit: Kit, path: bytes = b"key") -> int:
+    """Do all that can be done before the close, and count the steps."""
+    return sum(1 for _ in kit.writer.keeper.prepare(kit.inode(path)))
+
+
+def stored_by(kit: Kit, action: Callable[[], None]) -> int:
+    """How many blocks an action stores."""
+    upper = kit.workspace.blocks.upper
+    assert isinstance(upper, SqliteBlocks)
+    before = upper.count()
+    action()
+    return upper.count() - before
+
+
+def test_a_large_file_is_made_before_its_close(large: Kit) -> None:
+    inode = large.inode(b"key")
+    assert made_ahead(large) > 1
+    assert not len(large.workspace.edits)
+    assert stored_by(large, lambda: large.writer.flush(inode)) == 0
+    large.writer.release(inode)
+    assert large.get(b"key") == b"".join(LARGE)
+
+
+def test_what_is_written_meanwhile_counts(large: Kit) -> None:
+    inode = large.inode(b"key")
+    steps = large.writer.keeper.prepare(inode)
+    next(steps)
+    large.writer.write(inode, 0, b"new")
+    assert list(steps) == []
+    assert inode.buffer is not None
+    assert inode.buffer.made is None
+    large.close(inode)
+    assert large.get(b"key") == b"new" + b"".join(LARGE)[3:]
+
+
+@pytest.mark.parametrize("change", ["write", "truncate"])
+def test_what_is_written_afterwards_counts(large: Kit, change: str) -> None:
+    inode = large.inode(b"key")
+    made_ahead(large)
+    whole = b"".join(LARGE)
+    if change == "write":
+        large.writer.write(inode, 5, b"new")
+        whole = whole[:5] + b"new" + whole[8:]
+    else:
+        large.writer.truncate(inode, 4 << 20)
+        whole = whole[: 4 << 20]
+    large.close(inode)
+    assert large.get(b"key") == whole
+
+
+def test_a_name_that_goes_meanwhile_takes_the_value_along(large: Kit) -> None:
+    steps = large.writer.keeper.prepare(large.inode(b"key"))
+    next(steps)
+    inode = large.inode(b"key")
+    large.unlink(b"key")
+    list(steps)
+    large.close(inode)
+    assert large.find(b"key") is None
+    assert not len(large.workspace.edits)
+
+
+def test_what_is_written_back_is_compared_in_steps(large: Kit) -> None:
+    large.close(large.inode(b"key"))
+    before = large.workspace.edits.get(b"key")
+    assert before is not None
+    inode = large.open(b"key", write=True, truncate=True)
+    large.writer.write(inode, 0, b"".join(LARGE))
+
+    def rest() -> None:
+        assert made_ahead(large) == len(LARGE) - 1
+        large.close(inode)
+
+    assert stored_by(large, rest) == 0
+    after = large.workspace.edits.get(b"key")
+    assert after is not None
+    assert after.cid == before.cid
+
+
+def test_a_large_file_is_dropped_in_parts(large: Kit) -> None:
+    inode = large.inode(b"key")
+    keeper = large.writer.keeper
+    assert inode.buffer is not None
+    keeper.spill(inode, inode.buffer)
+    assert chunks(large) == 80
+    large.close(inode)
+    assert chunks(large) == 80
+    assert next(keeper.forgetting(), "done") is None
+    assert 0 < chunks(large) < 80
+    assert list(keeper.forgetting()) == [None]
+    assert chunks(large) == 0
+    assert list(keeper.forgetting()) == []
+    assert large.get(b"key") == b"".join(LARGE)
+
+
+def chunks(kit: Kit) -> int:
+    """How many rows the contents of drafts and scratch take."""
+    assert kit.workspace.database is not None
+    found: int = kit.workspace.database.execute("SELECT count(*) FROM chunks")[0][0]
+    return found

@@ -30,6 +30,10 @@ def read_further_ahead(device: int) -> None:
         log.debug("%s stays as it is: %s", setting, error)
 
 
+_telling: set[trio.Event] = set()
+"""One for each call of `tell` that is under way."""
+
+
 async def tell(stale: Stale) -> None:
     """Send what is stale. Returns once the kernel has dropped it."""
     if not stale:
@@ -37,7 +41,22 @@ async def tell(stale: Stale) -> None:
     inodes, entries = stale.take()
     # The kernel keeps listings too.
     inodes |= {parent for parent, _ in entries}
-    await trio.to_thread.run_sync(_send, inodes, entries)
+    done = trio.Event()
+    _telling.add(done)
+    try:
+        await trio.to_thread.run_sync(_send, inodes, entries)
+    finally:
+        _telling.discard(done)
+        done.set()
+
+
+async def told() -> None:
+    """Return once the kernel has dropped all that it is being told of.
+
+    Nobody waits for the end of a close; who opens the same thing next must not be shown what is no longer so.
+    """
+    for done in list(_telling):
+        await done.wait()
 
 
 def _send(inodes: set[int], entries: set[tuple[int, bytes]]) -> None:

@@ -272,6 +272,7 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> FileHandleT:
         if self.handles_are_inodes:
             raise FUSEError(errno.ENOSYS)
+        await kernel_cache.told()
         return self.new_handle(self.listings.open(self.inode(inode)))
 
     @answered

@@ -1,5 +1,7 @@
 """A buffer against a bytearray: writes, cuts and reads at any offset, stored now and then."""
 
+from functools import partial
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -130,3 +132,20 @@ def test_nothing_written_extends_nothing() -> None:
     buffer = Buffer(3, lambda number: b"abc")
     buffer.write(100, b"")
     assert (buffer.size, buffer.dirty) == (3, False)
+
+
+def test_a_value_holds_for_its_key_and_while_nothing_changes() -> None:
+    buffer = Buffer(0, lambda number: b"")
+    buffer.write(0, b"abc")
+    assert buffer.made(b"key") is None
+    buffer.was_made(b"key", b"value", buffer.changes)
+    assert buffer.made(b"key") == b"value"
+    assert buffer.made(b"other") is None
+    for change in (partial(buffer.write, 1, b"x"), partial(buffer.truncate, 2)):
+        before = buffer.changes
+        change()
+        assert buffer.made(b"key") is None
+        buffer.was_made(b"key", b"too late", before)
+        assert buffer.made(b"key") is None
+        buffer.was_made(b"key", b"again", buffer.changes)
+        assert buffer.made(b"key") == b"again"

@@ -8,6 +8,7 @@ from view_kit import Kit
 
 from mstfs.archive import Archive, create_archive
 from mstfs.blocks.sqlite_blocks import SqliteBlocks
+from mstfs.values.cipher import Cipher
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_what_is_written_meanwhile_counts(large: Kit) -> None:
     large.writer.write(inode, 0, b"new")
     assert list(steps) == []
     assert inode.buffer is not None
-    assert inode.buffer.made is None
+    assert inode.buffer.made(b"key") is None
     large.close(inode)
     assert large.get(b"key") == b"new" + b"".join(LARGE)[3:]
 
@@ -74,6 +75,29 @@ def test_what_is_written_afterwards_counts(large: Kit, change: str) -> None:
         whole = whole[: 4 << 20]
     large.close(inode)
     assert large.get(b"key") == whole
+
+
+def test_a_value_is_made_for_its_key_alone(tmp_path: Path) -> None:
+    """A file moves from a name whose value is not encrypted to one whose value is."""
+    car = tmp_path / "map.car"
+    create_archive(car, "hamt3").close()
+    key = Cipher(bytes(32), b"")
+    with Archive.open(car, mode="write", cipher=key, plain=("open/*",)) as archive:
+        kit = Kit(archive.workspace)
+        kit.mkdir(b"open")
+        inode = kit.create(b"open/key")
+        whole = b"".join(LARGE)
+        kit.writer.write(inode, 0, whole)
+        made_ahead(kit, b"open/key")
+        assert inode.buffer is not None
+        assert inode.buffer.made(b"open/key") is not None
+        kit.rename(b"open/key", b"sealed")
+        kit.close(inode)
+        assert kit.get(b"sealed") == whole
+        sealed = kit.workspace.edits.get(b"sealed")
+        assert sealed is not None
+        assert sealed.cid is not None
+        assert whole not in kit.workspace.blocks.get(sealed.cid)
 
 
 def test_a_name_that_goes_meanwhile_takes_the_value_along(large: Kit) -> None:

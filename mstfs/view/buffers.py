@@ -10,7 +10,7 @@ class Buffer:
 
     `load(n)` gives chunk `n` of the base (at most 64 KiB; bytes that it lacks are zeros). Only
     changed chunks are held here. `dirty` is true from the first change until `clean`; `changes` counts
-    them. A value that was `made` of the bytes before the close holds while nothing changes.
+    them. A value that was `made` of the bytes before the close holds for its key, while nothing changes.
     """
 
     def __init__(self, size: int, load: Callable[[int], bytes]) -> None:
@@ -20,17 +20,19 @@ class Buffer:
         self.chunks: dict[int, bytearray] = {}
         self.dirty = False
         self.changes = 0
-        self._made: tuple[int, bytes] | None = None
+        self._made: tuple[bytes, int, bytes] | None = None
 
-    @property
-    def made(self) -> bytes | None:
-        """The value that was made of what is in the buffer now, if any was."""
+    def made(self, key: bytes) -> bytes | None:
+        """The value of a key that was made of what is in the buffer now, if any was.
+
+        The same bytes may be another value under another key: some are encrypted, and some are not.
+        """
         made = self._made
-        return made[1] if made is not None and made[0] == self.changes else None
+        return made[2] if made is not None and made[:2] == (key, self.changes) else None
 
-    def was_made(self, value: bytes, changes: int) -> None:
-        """A value was made of the bytes that were there after so many changes."""
-        self._made = changes, value
+    def was_made(self, key: bytes, value: bytes, changes: int) -> None:
+        """The value of a key was made of the bytes that were there after so many changes."""
+        self._made = key, changes, value
 
     def _base(self, number: int) -> bytearray:
         start = number * CHUNK_BYTES

@@ -59,7 +59,7 @@ class Keeper:
             self._store_draft(inode, buffer, EMPTY)
             return
         text = buffer.read(0, buffer.size) if kind == "record" else None
-        made = buffer.made if text is None else None
+        made = buffer.made(key) if text is None else None
         read: ReadRange = (
             buffer.read if text is None else lambda offset, length: text[offset : offset + length]
         )
@@ -148,10 +148,10 @@ class Keeper:
     def _prepare(self, key: bytes, buffer: Buffer, changes: int) -> Iterator[None]:
         current = self.workspace.staged.get(key)
         if current is not None and (yield from self._compared(key, current, buffer.read, buffer.size)):
-            buffer.was_made(current, changes)
+            buffer.was_made(key, current, changes)
             return
         making = self.workspace.values.make(key, "blob", buffer.read, buffer.size)
-        buffer.was_made((yield from self.workspace.store_ahead(making)), changes)
+        buffer.was_made(key, (yield from self.workspace.store_ahead(making)), changes)
 
     def _says(self, key: bytes, cid: bytes, read: ReadRange, size: int) -> bool:
         """Whether the file of a value is the same as one of `size` bytes that reads like this."""

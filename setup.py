@@ -14,22 +14,18 @@ setup(
         ),
         *(
             Extension(
-                f"mstfs.blocks.{name}",
-                sources=[f"mstfs/blocks/{name}.c", "mstfs/blocks/fast_sha256.c"],
-                depends=["mstfs/blocks/fast_sha256.h"],
+                f"{folder}/{name}".replace("/", "."),
+                sources=[f"{folder}/{name}.c", f"{folder}/{shared}.c"],
+                depends=[f"{folder}/{shared}.h"],
                 optional=True,
             )
-            for name in ("fast_index", "fast_ahead")
+            for folder, name, shared in (
+                ("mstfs/blocks", "fast_index", "fast_sha256"),
+                ("mstfs/blocks", "fast_ahead", "fast_sha256"),
+                ("mstfs/tree/mst", "fast_node", "fast_reader"),
+                ("mstfs/tree/mst", "fast_search", "fast_reader"),
+            )
         ),
         Extension("mstfs.repo.fast_record", sources=["mstfs/repo/fast_record.c"], optional=True),
-        *(
-            Extension(
-                f"mstfs.tree.mst.{name}",
-                sources=[f"mstfs/tree/mst/{name}.c", "mstfs/tree/mst/fast_reader.c"],
-                depends=["mstfs/tree/mst/fast_reader.h"],
-                optional=True,
-            )
-            for name in ("fast_node", "fast_search")
-        ),
     ]
 )

@@ -108,19 +108,10 @@ class Workspace:
         self, key: bytes, making: Making, *, text_of: TextOf | None = None, mtime_ns: int | None = None
     ) -> bytes:
         """Make a value, stage a put of it and return it. Call inside a transaction."""
-        made: list[tuple[bytes, bytes]] = []
-        size = 0
-        while True:
-            try:
-                cid, block = next(making)
-            except StopIteration as end:
-                value: bytes = end.value
-                break
-            if size > MADE_BYTES:
+        for made, value in _in_parts(making, MADE_BYTES):
+            if value is None:
                 self.blocks.put_many(made)
-                made, size = [], 0
-            made.append((cid, block))
-            size += len(block)
+        assert value is not None
         only = made[0][1] if len(made) == 1 and made[0][0] == value else None
         if only is None and self.is_edit(key, value):
             self.blocks.put_many(made)
@@ -133,27 +124,14 @@ class Workspace:
         Each step is a short one, so that others can be answered in between. Until an edit names the value its
         blocks are blocks like any others, and nothing is lost with them.
         """
-        part: list[tuple[bytes, bytes]] = []
-        size = 0
-        while True:
-            try:
-                cid, block = next(making)
-            except StopIteration as end:
-                value: bytes = end.value
-                break
-            part.append((cid, block))
-            size += len(block)
-            if size >= STEP_BYTES:
-                self._store_part(part)
-                part, size = [], 0
+        for part, value in _in_parts(making, STEP_BYTES):
+            with self.transaction():
+                self.blocks.put_many(part)
+            self.stored_ahead = True
+            if value is None:
                 yield
-        self._store_part(part)
+        assert value is not None
         return value
-
-    def _store_part(self, part: list[tuple[bytes, bytes]]) -> None:
-        with self.transaction():
-            self.blocks.put_many(part)
-        self.stored_ahead = True
 
     def stage_values(self, makings: Iterable[tuple[bytes, Making]]) -> None:
         """The same for many keys, quicker than one by one. Where a key comes twice, the last one counts."""
@@ -221,3 +199,20 @@ class Workspace:
             self.edits.stage(key, None, time.time_ns())
         else:
             self.edits.discard(key)
+
+
+def _in_parts(making: Making, most: int) -> Iterator[tuple[list[tuple[bytes, bytes]], bytes | None]]:
+    """The blocks of a value in parts of about `most` bytes; the last one may be empty, and has the value."""
+    part: list[tuple[bytes, bytes]] = []
+    size = 0
+    while True:
+        try:
+            cid, block = next(making)
+        except StopIteration as end:
+            yield part, end.value
+            return
+        if size >= most:
+            yield part, None
+            part, size = [], 0
+        part.append((cid, block))
+        size += len(block)

@@ -15,7 +15,6 @@ from contracts.block_store import (
 )
 from overlays import SCHEMA, line_of, note, notes, start_child, undone
 
-from mstfs.blocks import sqlite
 from mstfs.blocks.memory import MemoryBlocks
 from mstfs.blocks.overlay import OverlayBlocks
 from mstfs.blocks.sqlite import Database
@@ -198,20 +197,6 @@ def test_an_overlay_that_lost_its_place_takes_nothing_more(database: Database, s
     with database.transaction(durable=True):
         note(database, "b")
     assert notes(database) == ["a", "b"]
-
-
-def test_the_log_stays_small(database: Database) -> None:
-    blocks = SqliteBlocks(database)
-    log = Path(f"{database.path}-wal")
-    for number in range(300):
-        data = number.to_bytes(2, "big") * 40_000
-        blocks.put(cids.for_block(data), data)
-        assert log.stat().st_size < 3 * sqlite.CHECKPOINT_PAGES * 4096 // 2
-    blocks.put_many((cids.for_block(data), data) for data in (b"%d" % n * 100_000 for n in range(60, 260)))
-    assert log.stat().st_size > sqlite.WAL_BYTES_KEPT
-    for number in range(3):
-        note(database, f"after {number}")
-    assert log.stat().st_size <= sqlite.WAL_BYTES_KEPT
 
 
 # --- full, damaged, shared --------------------------------------------------------------------

@@ -66,7 +66,7 @@ HOME_OF = {
     "pyfuse3": ("mstfs/fuse/", "mstfs/daemon.py"),
     "trio": ("mstfs/fuse/", "mstfs/remote/", "mstfs/publish/publisher", "mstfs/daemon.py"),
     "asyncio": (),
-    "sqlite3": ("mstfs/blocks/sqlite.py", "mstfs/staging/"),
+    "sqlite3": ("mstfs/blocks/sqlite", "mstfs/staging/"),
 }
 """The only places that may import a package, as prefixes of paths."""
 

@@ -1,9 +1,9 @@
-"""The SQLite file of an overlay: its one connection, transactions, durability.
+"""The SQLite file of an overlay: the connection that all share, transactions, durability.
 
 Source: SQLite file format, section 1.3 (header); SQLite "Write-Ahead Logging".
 
-A `Database` is the single connection of an overlay. Blocks, edits, drafts and the event log share
-it, so that one transaction covers them all; each layer owns its tables and hands in their schema.
+Blocks, edits, drafts and the event log share the connection of a `Database`, so that one transaction covers
+them all; each layer owns its tables and hands in their schema.
 """
 
 import errno
@@ -11,12 +11,13 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from mstfs.blocks.lock_file import LockFile, check_regular
+from mstfs.blocks.sqlite_log import BACKSTOP_PAGES, LOG_BYTES_KEPT, SYNC_FAILED, LogCopier
 from mstfs.errors import (
     MstfsError,
     OverlayBusy,
@@ -33,16 +34,15 @@ APPLICATION_ID = 0x6D737466
 FORMAT_VERSION = 1
 """`user_version`, at byte 60 of the file. A greater one was written by a newer mstfs."""
 
-CHECKPOINT_PAGES = 2000
-"""Pages of 4 KiB in the write-ahead log after which it is copied into the database."""
-
-WAL_BYTES_KEPT = 16 << 20
-"""What remains of the log of a huge transaction once it has been copied."""
-
 BUSY_SECONDS = 5.0
 
+# With secure_delete=ON, as Debian builds SQLite, what is deleted is written once more, as zeros.
+_PRAGMAS = (
+    *("trusted_schema=OFF", "cell_size_check=ON", "temp_store=MEMORY"),
+    *("cache_size=-8192", "secure_delete=FAST"),
+)
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_SYNC_FAILED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
 Row = tuple[Any, ...]
 
@@ -69,6 +69,7 @@ class Database:
         self._undo: list[Callable[[], object]] = []
         self._claimed: set[str] = set()
         self._log: int | None = None
+        self._copier: LogCopier | None = None
         self._files: list[tuple[str, int, int]] = []  # each with the device and the inode that it had
         self._unsafe: MstfsError | None = None
 
@@ -98,15 +99,20 @@ class Database:
                 # SQLite has no locks on the log, so that closing this descriptor drops none.
                 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
                 database._log = os.open(f"{path}-wal", flags)
+                database._copier = LogCopier(
+                    f"{path}", _connect_copier(path), database.lock, lock_file.descriptor, database._doubt
+                )
                 lock_file.confirm()
                 for name, descriptor in ((f"{path}", lock_file.descriptor), (f"{path}-wal", database._log)):
                     found = os.fstat(descriptor)
                     database._files.append((name, found.st_dev, found.st_ino))
         except BaseException as error:
+            if database is not None and database._copier is not None:
+                database._copier.close()
             if connection is not None:
                 connection.close()
             if database is not None:
-                database._close_log()
+                database._close_descriptors()
             if lock_file is not None:
                 lock_file.close()
             if isinstance(error, sqlite3.Error):
@@ -118,7 +124,7 @@ class Database:
 
     def _prepare(self, schema: Sequence[str]) -> None:
         run = self._connection.execute
-        for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "temp_store=MEMORY", "cache_size=-8192"):
+        for pragma in _PRAGMAS:
             run(f"PRAGMA {pragma}")
         identity = run("PRAGMA application_id").fetchone()[0]
         if identity == 0 and not self.read_only and not run("SELECT 1 FROM sqlite_master").fetchone():
@@ -143,8 +149,8 @@ class Database:
         if mode != "wal":
             raise OverlayError(f"{self.path}: this file system cannot hold an overlay (no write-ahead log)")
         run("PRAGMA synchronous=NORMAL")
-        run(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-        run(f"PRAGMA journal_size_limit={WAL_BYTES_KEPT}")
+        run(f"PRAGMA wal_autocheckpoint={BACKSTOP_PAGES}")
+        run(f"PRAGMA journal_size_limit={LOG_BYTES_KEPT}")
         with self.transaction():
             for script in schema:
                 for statement in _statements(script):
@@ -152,18 +158,23 @@ class Database:
 
     def close(self) -> None:
         """Copy the log into the database and let go of the file. Closing twice does nothing."""
+        if self._copier is not None:
+            self._copier.close()
         with self.lock:
             # A log that cannot be copied now (full disk, a reader in another process) stays beside
             # the database, and the next opening reads it: nothing is lost, so nothing is raised.
             with suppress(sqlite3.Error):
                 if not self.read_only:
                     self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            self._connection.close()
-            self._close_log()
+            with nullcontext() if self._copier is None else self._copier.keeping_what_is_doubtful():
+                self._connection.close()
+            self._close_descriptors()
             if self._lock_file is not None:
                 self._lock_file.close()
 
-    def _close_log(self) -> None:
+    def _close_descriptors(self) -> None:
+        if self._copier is not None:
+            self._copier.close_index()
         if self._log is not None:
             os.close(self._log)
             self._log = None
@@ -184,9 +195,12 @@ class Database:
             if self._depth and not self._connection.in_transaction:
                 raise self._lost()
             try:
-                return self._connection.execute(sql, params).fetchall()
+                rows = self._connection.execute(sql, params).fetchall()
             except sqlite3.Error as error:
                 raise _failure(self.path, error) from error
+            if not self._depth and self._copier is not None:
+                self._copier.committed()
+            return rows
 
     def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
         """The first row of a query, or None."""
@@ -268,9 +282,21 @@ class Database:
             # SQLite syncs both whenever it copies.
             os.fdatasync(self._log)
         except OSError as error:
+            raise self._doubt(error) from error
+
+    def _doubt(self, error: OSError | sqlite3.Error) -> MstfsError:
+        # A sync failed: nothing is taken for durable from now on.
+        if isinstance(error, OSError):
             kind = StorageFull if error.errno in _FULL else OverlayError
             self._unsafe = kind(f"{self.path}: cannot be made durable: {error.strerror}")
-            raise self._unsafe from error
+        else:
+            self._unsafe = _failure(self.path, error)
+        return self._unsafe
+
+    @property
+    def crowded(self) -> bool:
+        """Whether who writes much does better to wait a little: the disk is behind. This always ends."""
+        return self._copier is not None and self._copier.crowded
 
     def _check_safe(self) -> None:
         # The kernel tells of a failed write once, and takes what it holds in memory for written from then on:
@@ -339,6 +365,8 @@ class Database:
             return
         self._calm()
         self._undo.clear()
+        if self._copier is not None:
+            self._copier.committed()
         if self._sync_after:
             self.sync()
 
@@ -373,10 +401,8 @@ class Database:
         try:
             self._connection.execute(sql)
         except sqlite3.Error as error:
-            failure = _failure(self.path, error)
-            if getattr(error, "sqlite_errorcode", None) in _SYNC_FAILED:
-                self._unsafe = failure
-            raise failure from error
+            failed = getattr(error, "sqlite_errorcode", None) in SYNC_FAILED
+            raise (self._doubt(error) if failed else _failure(self.path, error)) from error
 
     def _lost(self) -> OverlayError:
         return OverlayError(f"{self.path}: the transaction was undone by the error before this one")
@@ -390,6 +416,18 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
+
+
+def _connect_copier(path: Path) -> sqlite3.Connection:
+    connection = _connect(path, "mode=rw")
+    try:
+        connection.execute("PRAGMA synchronous=NORMAL")
+        # SQLite opens the log when the first statement needs it.
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:

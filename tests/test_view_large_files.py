@@ -4,11 +4,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from view_kit import Kit
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from view_kit import Kit, take_short_steps
 
 from mstfs.archive import Archive, create_archive
 from mstfs.blocks.sqlite_blocks import SqliteBlocks
+from mstfs.staging.status import status
 from mstfs.values.cipher import Cipher
+from mstfs.view.inodes import Inode
+from mstfs.view.keeper import UNFINISHED
 
 
 @pytest.fixture
@@ -131,8 +136,7 @@ def test_what_is_written_back_is_compared_in_steps(large: Kit) -> None:
 def test_a_large_file_is_dropped_in_parts(large: Kit) -> None:
     inode = large.inode(b"key")
     keeper = large.writer.keeper
-    assert inode.buffer is not None
-    keeper.spill(inode, inode.buffer)
+    spill_all(large, inode)
     assert chunks(large) == 80
     large.close(inode)
     assert chunks(large) == 80
@@ -142,6 +146,82 @@ def test_a_large_file_is_dropped_in_parts(large: Kit) -> None:
     assert chunks(large) == 0
     assert list(keeper.forgetting()) == []
     assert large.get(b"key") == b"".join(LARGE)
+
+
+def spill_all(kit: Kit, inode: Inode) -> None:
+    assert inode.buffer is not None
+    while inode.buffer.chunks:
+        kit.writer.keeper.spill(inode, inode.buffer)
+
+
+def test_what_was_stored_while_it_was_written_is_the_beginning(large: Kit) -> None:
+    """Should the daemon end before the close, the draft has no holes where more was written."""
+    inode = large.inode(b"key")
+    assert inode.buffer is not None
+    for parts in (1, 2):
+        large.writer.keeper.spill(inode, inode.buffer)
+        large.writer.keeper.spill(inode, inode.buffer)
+        assert len(inode.buffer.chunks) == 80 - 32 * parts
+        assert large.get(b"key") == b"".join(LARGE)
+        after = Kit(large.workspace)
+        assert after.get(b"key") == b"".join(LARGE)[: parts << 21]
+        assert [draft["error"] for draft in status(large.workspace)["drafts"]] == [UNFINISHED]
+    large.close(inode)
+    assert large.get(b"key") == b"".join(LARGE)
+    assert not status(large.workspace)["drafts"]
+
+
+def test_what_lies_over_something_else_begins_as_a_copy_of_it(large: Kit) -> None:
+    whole = bytearray(b"".join(LARGE))
+    large.close(large.inode(b"key"))
+    inode = large.open(b"key", write=True)
+    large.writer.write(inode, 100, b"new")
+    large.writer.write(inode, 2 << 20, b"new")
+    whole[100:103] = whole[2 << 20 : (2 << 20) + 3] = b"new"
+    assert inode.buffer is not None
+    large.writer.keeper.spill(inode, inode.buffer)
+    assert not inode.buffer.chunks
+    assert Kit(large.workspace).get(b"key") == whole
+    large.writer.write(inode, 200, b"newer")
+    whole[200:205] = b"newer"
+    large.close(inode)
+    assert large.get(b"key") == whole
+
+
+WRITE = st.tuples(st.just("write"), st.integers(0, 300_000), st.integers(1, 150_000))
+CUT = st.tuples(st.just("cut"), st.integers(0, 400_000), st.just(0))
+STEPS = st.lists(st.one_of(WRITE, CUT, st.just(("spill", 0, 0)), st.just(("fsync", 0, 0))), max_size=12)
+
+
+@pytest.mark.parametrize("path", [b"other", b"other~"])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_any_order_of_writes_cuts_and_spills(
+    large: Kit, path: bytes, steps: list[tuple[str, int, int]]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        take_short_steps(patch)
+        inode = large.open(path, write=True, truncate=True) if large.find(path) else large.create(path)
+        model = bytearray()
+        for number, (step, offset, length) in enumerate(steps):
+            piece = bytes([number + 1]) * length
+            if step == "write":
+                large.writer.write(inode, offset, piece)
+                model.extend(bytes(max(0, offset - len(model))))
+                model[offset : offset + length] = piece
+            elif step == "cut":
+                large.writer.truncate(inode, offset)
+                del model[offset:]
+                model.extend(bytes(offset - len(model)))
+            elif step == "fsync":
+                large.writer.fsync(inode)
+            elif inode.buffer is not None and inode.buffer.chunks:
+                large.writer.keeper.spill(inode, inode.buffer)
+            assert large.view.read(inode, 0, 1 << 20) == model
+            assert large.view.attributes(inode).size == len(model)
+        large.close(inode)
+        assert large.get(path) == model
+        assert Kit(large.workspace).get(path) == model
 
 
 def chunks(kit: Kit) -> int:

@@ -7,9 +7,13 @@ import pytest
 from workspaces import writable
 
 from mstfs.publish.plan import make_plan, record_plan
+from mstfs.staging import files
+from mstfs.staging import workspace as staging
 from mstfs.staging.workspace import Workspace
-from mstfs.view import changes
+from mstfs.view import changes, keeper, writer
+from mstfs.view.buffers import Buffer
 from mstfs.view.inodes import ROOT, Inode
+from mstfs.view.keeper import Keeper
 from mstfs.view.rename import Renamer
 from mstfs.view.view import View
 from mstfs.view.writer import Writer
@@ -113,3 +117,26 @@ class Kit:
 
     def xattr(self, path: bytes, name: bytes) -> bytes | None:
         return self.view.xattrs(self.inode(path)).get(b"user.mstfs." + name)
+
+
+def take_short_steps(patch: pytest.MonkeyPatch) -> None:
+    """What is done in steps for large files is done in steps for small ones."""
+    for module in (keeper, staging):
+        patch.setattr(module, "STEP_BYTES", 1000)
+    patch.setattr(keeper, "HELD_BYTES", 20_000)
+    patch.setattr(files, "PART_CHUNKS", 1)
+    patch.setattr(keeper, "SPILLED_CHUNKS", 1)
+    patch.setattr(writer, "SPILL_BYTES", files.CHUNK_BYTES)
+
+
+def inodes_that_spill(of: Keeper, patch: pytest.MonkeyPatch) -> list[Inode]:
+    """The inodes of which something is stored while they are written, as a list that grows."""
+    inodes: list[Inode] = []
+    spill = of.spill
+
+    def spilled(inode: Inode, buffer: Buffer) -> None:
+        inodes.append(inode)
+        spill(inode, buffer)
+
+    patch.setattr(of, "spill", spilled)
+    return inodes

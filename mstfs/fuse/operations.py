@@ -19,7 +19,7 @@ import trio
 from pyfuse3 import FileHandleT, FileInfo, FileNameT, FUSEError, InodeT
 
 from mstfs.errors import MstfsError
-from mstfs.fuse import kernel_cache, pauses
+from mstfs.fuse import kernel_cache, pauses, turns
 from mstfs.fuse.attributes import EntryMaker
 from mstfs.fuse.commands import Commands
 from mstfs.fuse.errnos import errno_of
@@ -420,7 +420,9 @@ class Operations(pyfuse3.Operations):
     @answered
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         self.stand_down()
-        return self.writer.write(self.inode(fh), off, buf)
+        written = self.writer.write(self.inode(fh), off, buf)
+        await turns.for_the_disk(self.view.workspace)
+        return written
 
     @answered
     async def flush(self, fh: FileHandleT) -> None:
@@ -442,14 +444,12 @@ class Operations(pyfuse3.Operations):
         """Before what was written is stored: what takes long, with turns for others."""
         if inode.buffer is not None and inode.buffer.size > STEP_BYTES:
             with suppress(MstfsError):  # What is wrong will be told when it is stored.
-                for _ in self.writer.keeper.prepare(inode):
-                    await trio.lowlevel.checkpoint()
+                await turns.take(self.writer.keeper.prepare(inode), self.view.workspace)
 
     async def _tidy(self) -> None:
         """After something large lost its name or its last user."""
         try:
-            for _ in self.writer.keeper.forgetting():
-                await trio.lowlevel.checkpoint()
+            await turns.take(self.writer.keeper.forgetting(), self.view.workspace)
         except MstfsError as error:
             log.warning("what nobody can read any more stays until the next mount: %s", error)
 

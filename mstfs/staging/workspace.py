@@ -20,7 +20,7 @@ from mstfs.values.interface import Making, Values
 MADE_BYTES = 4 << 20
 """Blocks of a value that is being made which are held before they are stored."""
 
-STEP_BYTES = 2 << 20
+STEP_BYTES = 1 << 19
 """What is made or compared of a large value in one step, while others wait."""
 
 TextOf: TypeAlias = Callable[[bytes], bytes | None]
@@ -103,6 +103,11 @@ class Workspace:
         """Return once everything staged so far survives a power loss."""
         if self.database is not None and not self.read_only:
             self.database.sync()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether who writes much does better to wait a little for the disk."""
+        return self.database is not None and self.database.crowded
 
     def stage_value(
         self, key: bytes, making: Making, *, text_of: TextOf | None = None, mtime_ns: int | None = None

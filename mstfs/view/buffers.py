@@ -1,6 +1,6 @@
 """What was written to an open file and is not stored yet: changed chunks over a base."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from mstfs.staging.files import CHUNK_BYTES
 
@@ -104,3 +104,10 @@ class Buffer:
         self.base_size = self.size
         self.chunks = {}
         self.dirty = False
+
+    def stored(self, chunks: Iterable[int], size: int, load: Callable[[int], bytes]) -> None:
+        """Some of the changes are stored: read these, up to `size`, through `load` from now on."""
+        self.load = load
+        self.base_size = size
+        for number in list(chunks):
+            del self.chunks[number]

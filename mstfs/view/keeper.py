@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Container, Generator, Iterator
+from collections.abc import Container, Generator, Iterator, Mapping
+from itertools import islice
 
 from mstfs.errors import MstfsError, RecordError
 from mstfs.logs import about
@@ -21,6 +22,9 @@ UNFINISHED = "the file was never closed"
 
 HELD_BYTES = 1 << 20
 """How much of a file is held at once to compare or copy it."""
+
+SPILLED_CHUNKS = 16
+"""Chunks of a growing file that are stored at a time."""
 
 
 class Keeper:
@@ -185,12 +189,15 @@ class Keeper:
         buffer.clean(lambda number: files.read_chunk(row.ident, number))
 
     def spill(self, inode: Inode, buffer: Buffer) -> None:
-        """Store what was written so far of a blob that grows large: a draft, until the file is closed."""
-        begun = isinstance(inode.node, Stored) and inode.node.file.error == UNFINISHED
-        row = self._store(inode, buffer, UNFINISHED, over_row=begun)
+        """Store what was written first of a file that grows large: a draft until its close, or scratch."""
+        assert inode.path is not None
+        error = UNFINISHED if self.view.key_of(inode.path) is not None else None
+        # A file that lies over something else begins as a copy of that, whole.
+        begun = error is None or (isinstance(inode.node, Stored) and inode.node.file.error == error)
+        part = dict(islice(buffer.chunks.items(), SPILLED_CHUNKS)) if begun or not buffer.base_size else None
+        row = self._store(inode, buffer, error, over_row=begun, part=part)
         files = self.workspace.files
-        buffer.clean(lambda number: files.read_chunk(row.ident, number))
-        buffer.dirty = True
+        buffer.stored(part or buffer.chunks, row.size, lambda number: files.read_chunk(row.ident, number))
 
     def _store_draft(self, inode: Inode, buffer: Buffer, error: str) -> None:
         self._store(inode, buffer, error, over_row=False)
@@ -198,8 +205,19 @@ class Keeper:
         name = (inode.path or b"").decode("utf-8", "backslashreplace")
         log.info("%s is a draft: %s", name, error, extra=about(path=inode.path))
 
-    def _store(self, inode: Inode, buffer: Buffer, error: str | None, *, over_row: bool) -> StoredFile:
-        """Store a buffer; `over_row` says that it lies over what is stored of the file already."""
+    def _store(
+        self,
+        inode: Inode,
+        buffer: Buffer,
+        error: str | None,
+        *,
+        over_row: bool,
+        part: Mapping[int, bytearray] | None = None,
+    ) -> StoredFile:
+        """Store a buffer, or a `part` of its chunks and no more.
+
+        `over_row` says that it lies over what is stored of the file already.
+        """
         assert inode.path is not None
         files = self.workspace.files
         known = files.get(inode.path)
@@ -207,10 +225,15 @@ class Keeper:
         with self.workspace.transaction():
             row = self._row(inode, error)
             kept = min(buffer.base_size, row.size)
-            row = files.write(row, buffer.chunks, buffer.size, kept, error=error, mtime_ns=mtime_ns)
+            size = buffer.size
+            if part is not None:
+                # What is not stored yet is no hole: should this be all, the file ends before it.
+                size = max(kept, min(size, (max(part) + 1) * CHUNK_BYTES))
+            chunks = buffer.chunks if part is None else part
+            row = files.write(row, chunks, size, kept, error=error, mtime_ns=mtime_ns)
             if known is None or not over_row:
                 # What lies below the buffer is not in the row. All of it goes in, but holes: they are zeros.
-                row = self.copy(row, buffer.read, buffer.base_size, without=buffer.chunks)
+                row = self.copy(row, buffer.read, buffer.base_size, without=chunks)
         self.view.pending.pop(inode.path, None)
         inode.node = Stored(row)
         inode.mtime_ns = None

@@ -23,7 +23,7 @@ from mstfs.view.view import View, join_path, split_path
 log = logging.getLogger("mstfs")
 
 SPILL_BYTES = 8 << 20
-"""Changed chunks of a scratch file that are held in memory before they are stored."""
+"""Changed chunks of a file that are held in memory before the oldest are stored."""
 
 UNLINKED_BYTES = 1 << 30
 """What a file without a name may hold: it lives in memory."""
@@ -262,10 +262,9 @@ class Writer:
                     raise refusal(errno.ENOSPC)
             elif not isinstance(inode.node, Command):
                 key = self.view.key_of(inode.path)
-                if key is None:
-                    self.keeper.store_scratch(inode, buffer)
-                elif self.view.kind_of(key) == "blob":
-                    self.keeper.spill(inode, buffer)
+                if key is None or self.view.kind_of(key) == "blob":
+                    while buffer.changed_bytes() > SPILL_BYTES:
+                        self.keeper.spill(inode, buffer)
         return len(data)
 
     def _check_size(self, inode: Inode, size: int) -> None:

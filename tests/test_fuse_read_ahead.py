@@ -21,7 +21,7 @@ def test_a_change_ends_what_was_known_though_nothing_was_offered(tmp_path: Path)
         operations = Operations(view, Commands(view, None, 0))
         assert operations.fast.idle
         for change in (operations.stand_down, operations.changed):
-            operations.ahead.windows[b"folder"] = Window(different=frozenset())
+            operations.ahead.windows[b"folder"] = Window()
             change()
             assert not operations.ahead.windows
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from view_kit import Kit
 
+from mstfs.archive import Archive, create_archive
 from mstfs.view.changes import published
 from mstfs.view.inodes import plain_number
 from mstfs.view.namespace import Child
@@ -147,6 +148,46 @@ def test_whatever_is_staged_or_published_differs(kit: Kit) -> None:
     kit.publish()
     assert kit.view.pages.differences(pages) >= staged | {b"notes.txt", b"r0005.json"}
     assert b"r0006.json" not in kit.view.pages.differences(pages)
+    check_differs(pages)
+
+
+def test_where_names_nest_a_name_differs_with_all_below_it(tmp_path: Path) -> None:
+    create_archive(tmp_path / "map.car", "hamt3").close()
+    with Archive.open(tmp_path / "map.car", mode="write") as archive:
+        kit = Kit(archive.workspace)
+        kit.view.pages.begin(Counter())
+        kit.mkdir(b"d")
+        for number in range(40):
+            kit.put(b"d/k%02d" % number, b"x")
+        kit.mkdir(b"d/sub")
+        kit.put(b"d/sub/a", b"x")
+        # A name this long is a folder and what is in it.
+        key = b"d/" + b"n" * 300
+        making = archive.workspace.values.make(key, "blob", lambda offset, length: b"x"[offset:][:length], 1)
+        with archive.workspace.transaction():
+            archive.workspace.stage_value(key, making)
+        kit.publish()
+        pages = whole(kit, b"d")
+        check_differs(pages)
+        kit.put(b"d/k01", b"new")
+        kit.unlink(b"d/k02")
+        kit.put(b"d/sub/b", b"new")
+        with archive.workspace.transaction():
+            archive.workspace.stage_delete(key)
+        kit.put(b"d/.x.swp", b"scratch")
+        kit.open(b"d/k03", write=True)
+        check_differs(pages)
+        kit.publish()
+        check_differs(pages)
+
+
+def check_differs(pages: FolderPages) -> None:
+    """Asked of one name, the answer is the same as for all."""
+    kit_pages = pages.view.pages
+    names = {pages.spot(index).page.name(pages.spot(index).at) for index in range(pages.count)}
+    differences = kit_pages.differences(pages)
+    for name in names | differences | {b"absent.json", b"absent", b"%@"}:
+        assert kit_pages.differs(pages, name) == (name in differences), name
 
 
 def test_what_was_handed_out_gets_an_inode_when_it_is_asked_for(kit: Kit) -> None:

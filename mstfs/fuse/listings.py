@@ -55,6 +55,7 @@ class Listings:
         self.open_ones: dict[int, Listing] = {}
         self.kept: OrderedDict[int, Listing] = OrderedDict()
         self.differences: dict[int, frozenset[bytes]] = {}
+        self.offered: set[int] = set()
         self.reading: FolderPages | None = None
         """The folder whose pages were last made because somebody came to their end."""
         self.looked_at = 0
@@ -93,8 +94,9 @@ class Listings:
 
     def withdraw(self) -> None:
         """Something in the namespace, or the attributes of a file, is about to change."""
-        if self.differences:
-            self.differences.clear()
+        self.differences.clear()
+        if self.offered:
+            self.offered.clear()
             self.fast.withdraw()
 
     def read(self, listing: Listing, *, begins: bool = False) -> None:
@@ -113,9 +115,7 @@ class Listings:
         elif pages is None:
             found = dict(self.view.children(path))
         else:
-            found = {
-                name: None for name in sorted(self.view.pages.differences(pages)) if not pages.holds(name)
-            }
+            found = {name: None for name in sorted(self.different(pages)) if not pages.holds(name)}
         places: list[tuple[bytes, Node | None] | None] = []
         if listing.openers > 1:
             for entry in listing.entries:
@@ -124,18 +124,22 @@ class Listings:
         listing.entries = places + list(found.items())
         listing.version = self.version
 
-    def different(self, listing: Listing) -> frozenset[bytes]:
-        """The names in the pages of a listing of which the view must be asked; the others need no Python."""
-        pages = listing.pages
-        assert pages is not None
+    def different(self, pages: FolderPages) -> frozenset[bytes]:
+        """The names in the pages of a folder of which the view must be asked."""
         known = self.differences.get(pages.number)
         if known is None:
             known = self.differences[pages.number] = frozenset(self.view.pages.differences(pages))
-            numbers = sorted(plain_number(pages.prefix + name) for name in known)
-            parent = self.view.inodes.get(pages.path.rpartition(b"/")[0])
-            above = parent.number if parent is not None else listing.inode.number
-            self.fast.offer_folder(pages.number, listing.inode.number, above, self.view, numbers)
         return known
+
+    def offer(self, listing: Listing, pages: FolderPages) -> None:
+        """Have all other names in the pages of a listing answered without Python."""
+        if pages.number in self.offered:
+            return
+        numbers = sorted(plain_number(pages.prefix + name) for name in self.different(pages))
+        parent = self.view.inodes.get(pages.path.rpartition(b"/")[0])
+        above = parent.number if parent is not None else listing.inode.number
+        self.fast.offer_folder(pages.number, listing.inode.number, above, self.view, numbers)
+        self.offered.add(pages.number)
 
     def look_ahead(self) -> None:
         """Make the next page of a folder once its reader has begun the last one, while nobody asks."""
@@ -193,7 +197,8 @@ class Listings:
         """
         if index >= pages.count and pages.complete:
             return True
-        different = self.different(listing)
+        different = self.different(pages)
+        self.offer(listing, pages)
         while index < pages.count or not pages.complete:
             if index >= pages.count:
                 self._extend(pages)

@@ -55,7 +55,6 @@ class Window:
     after: bytes = b""
     size: int = FIRST
     wrapped: bool = False
-    different: frozenset[bytes] | None = None
 
     def end_reached(self) -> None:
         """Begin at the start of the folder; who comes back to all of it later goes slowly again."""
@@ -132,11 +131,9 @@ class ReadAhead:
             files, last = self.view.siblings(folder, window.after, count)
             window.after = last or b""
             return last is not None, files
-        if window.different is None:
-            window.different = frozenset(self.view.pages.differences(pages))
         first = window.at
         window.at = min(first + count, pages.count)
-        return window.at < pages.count, pages.files(first, window.at, window.different)
+        return window.at < pages.count, pages.files(first, window.at)
 
     def _offer(self, files: Iterable[Sibling]) -> list[int]:
         """Offer files; gives their numbers."""

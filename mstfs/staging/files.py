@@ -115,6 +115,10 @@ class Files:
         """Names in `folder` of what is stored there, and of folders on the way to something that is."""
         return frozenset(self.children.get(folder, ()))
 
+    def has_name(self, folder: bytes, name: bytes) -> bool:
+        """Whether a name is among the `names` of a folder."""
+        return name in self.children.get(folder, ())
+
     def below(self, folder: bytes) -> list[StoredFile]:
         """Everything stored below `folder`, parents before their children."""
         found: list[StoredFile] = []

@@ -134,19 +134,22 @@ class InodeTable:
         self.by_path[path] = self.by_number[number] = inode
         return inode
 
+    def is_peculiar(self, inode: Inode) -> bool:
+        """Whether an inode may not be what its path alone would say."""
+        return (
+            inode.buffer is not None
+            or inode.pinned is not None
+            or inode.reply is not None
+            or inode.mtime_ns is not None
+            or inode.diverged
+            or inode.outdated
+            or inode.number in self.displaced
+        )
+
     def peculiar(self) -> Iterator[bytes]:
         """The paths of inodes that may not be what their path alone would say."""
-        displaced = self.displaced
         for inode in self.by_number.values():
-            if inode.path is not None and (
-                inode.buffer is not None
-                or inode.pinned is not None
-                or inode.reply is not None
-                or inode.mtime_ns is not None
-                or inode.diverged
-                or inode.outdated
-                or inode.number in displaced
-            ):
+            if inode.path is not None and self.is_peculiar(inode):
                 yield inode.path
 
     def at(self, path: bytes, node: Node | None = None) -> Inode:

@@ -241,14 +241,15 @@ class FolderPages:
         assert key is not None
         return Leaf(key, spot.page.cid(spot.at))
 
-    def files(self, first: int, end: int, different: frozenset[bytes]) -> Iterator[Sibling]:
+    def files(self, first: int, end: int) -> Iterator[Sibling]:
         """The files among some entries that the kernel knows, but those of which the view must be asked."""
+        differs = self.view.pages.differs
         for index in range(first, end):
             page, at = self.spot(index)
             if page.types[at] != FILE or not page.handed[at]:
                 continue
             name = page.name(at)
-            if name in different:
+            if differs(self, name):
                 continue
             key = self.namespace.key_of((*self.parts, name))
             assert key is not None
@@ -370,8 +371,28 @@ class Pages:
                 if pages is not None:
                     pages.drift.add(path[depth])
 
+    def differs(self, pages: FolderPages, name: bytes) -> bool:
+        """Whether the view must be asked of a name in a folder. True for all `differences`."""
+        view = self.view
+        path, place = pages.prefix + name, (*pages.parts, name)
+        edits = view.workspace.edits
+        if name in pages.drift or (name == ITSELF and bool(pages.parts) and view.names.nested):
+            return True
+        if len(edits):
+            key = view.namespace.key_of(place)
+            if (key is not None and edits.get(key) is not None) or edits.any_within(
+                view.names.prefix_of(place)
+            ):
+                return True
+        if view.workspace.files.has_name(pages.path, name):
+            return True
+        if path in view.pending or path in view.kept or path in view.folder_times:
+            return True
+        inode = view.inodes.by_path.get(path)
+        return inode is not None and view.inodes.is_peculiar(inode)
+
     def differences(self, pages: FolderPages) -> set[bytes]:
-        """The names in a folder of which the view must be asked."""
+        """All names in a folder of which the view must be asked; takes as long as there are edits in it."""
         view = self.view
         names = set(pages.drift)
         if pages.parts and view.names.nested:

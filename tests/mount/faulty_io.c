@@ -157,9 +157,9 @@ static int faulty_sync(int (*real)(int), int fd) {
     int code = fault('s', path);
     if (code > 0) return errno = code, -1;
     count_change();
-    note('b', inode_of(fd), 0, path, NULL, 0);
+    note('b', inode_of(fd), gettid(), path, NULL, 0);
     int done = real(fd);
-    if (done == 0) note('s', inode_of(fd), 0, path, NULL, 0);
+    if (done == 0) note('s', inode_of(fd), gettid(), path, NULL, 0);
     return done;
 }
 

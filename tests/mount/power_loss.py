@@ -23,15 +23,16 @@ class File:
 
     safe: bytearray = field(default_factory=bytearray)
     pending: list[Call] = field(default_factory=list)
-    begun: int = 0
-    """How many changes there were when the sync that is under way began."""
+    begun: dict[int, int] = field(default_factory=dict)
+    """For each thread that is in a sync: how many changes there were when it began."""
 
-    def settle(self) -> None:
+    def settle(self, thread: int) -> None:
         """A sync ended: what stood before its beginning is safe."""
-        for call in self.pending[: self.begun]:
+        count = self.begun.pop(thread, 0)
+        for call in self.pending[:count]:
             apply(self.safe, call)
-        del self.pending[: self.begun]
-        self.begun = 0
+        del self.pending[:count]
+        self.begun = {other: max(0, before - count) for other, before in self.begun.items()}
 
 
 def apply(data: bytearray, call: Call, start: int = 0, end: int | None = None) -> None:
@@ -70,13 +71,13 @@ class Disk:
             case "b" if call.path == self.folder:
                 self.begun = len(self.renaming)
             case "b" if call.inode in self.files:
-                self.files[call.inode].begun = len(self.files[call.inode].pending)
+                self.files[call.inode].begun[call.offset] = len(self.files[call.inode].pending)
             case "s" if call.path == self.folder:
                 self.rename(self.names, self.renaming[: self.begun])
                 del self.renaming[: self.begun]
                 self.begun = 0
             case "s" if call.inode in self.files:
-                self.files[call.inode].settle()
+                self.files[call.inode].settle(call.offset)
 
     def rename(self, names: dict[str, File], calls: Iterable[Call]) -> None:
         """Create, remove and rename, in order."""

@@ -22,7 +22,7 @@ from mstfs.staging.status import change_lines, staged_changes
 from mstfs.staging.tree import StagedTree
 from mstfs.staging.workspace import Workspace
 
-SCRATCH_BYTES = 1_000_000
+SCRATCH_BYTES = 6_000_000
 """Large enough for the log to be copied into the database several times in a record."""
 
 

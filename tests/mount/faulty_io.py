@@ -19,8 +19,8 @@ class Call(NamedTuple):
     """One call that changed or synced a watched file.
 
     `operation`: `w`rite of `data` at `offset`, `t`runcate to `offset`, `c`reate, `u`nlink, `r`ename to the
-    path in `data`, `m`kdir, `b`egin and end of a `s`ync (of a file or a folder) by the thread `offset`; `k` is
-    a mark of the test, whose text is `path`.
+    path in `data`, `m`kdir, `b`egin and end of a `s`ync (of a file or a folder) by the thread `offset`;
+    `k` is a mark of the test, whose text is `path`.
     """
 
     operation: str

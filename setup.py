@@ -2,6 +2,8 @@
 
 from setuptools import Extension, setup
 
+CBOR = "mstfs/codec/fast_cbor.h"
+
 setup(
     ext_modules=[
         Extension(
@@ -16,7 +18,7 @@ setup(
             Extension(
                 f"{folder}/{name}".replace("/", "."),
                 sources=[f"{folder}/{name}.c", f"{folder}/{shared}.c"],
-                depends=[f"{folder}/{shared}.h"],
+                depends=[f"{folder}/{shared}.h", CBOR],
                 optional=True,
             )
             for folder, name, shared in (
@@ -25,6 +27,12 @@ setup(
                 ("mstfs/tree/mst", "fast_node", "fast_reader"),
                 ("mstfs/tree/mst", "fast_search", "fast_reader"),
             )
+        ),
+        Extension(
+            "mstfs.tree.hamt.fast_node",
+            sources=["mstfs/tree/hamt/fast_node.c"],
+            depends=[CBOR],
+            optional=True,
         ),
         Extension("mstfs.repo.fast_record", sources=["mstfs/repo/fast_record.c"], optional=True),
     ]

@@ -38,6 +38,11 @@ from mstfs.tree.hamt.node import (
     pointers_of,
 )
 
+try:
+    from mstfs.tree.hamt import fast_node
+except ImportError:  # There was no compiler: everything is done here.
+    fast_node = None  # type: ignore[assignment]
+
 SLOTS = 256
 
 _SMALL_BYTES = 1024
@@ -69,6 +74,10 @@ class PyHamt3(Layout):
         return bytes((1, cids.RAW)) + cids.multihash_of(cid) if self.bare else cid
 
     def decode(self, cid: bytes, data: bytes, level: int) -> HamtNode:
+        if fast_node is not None and not self.bare:
+            found = fast_node.decode(data)
+            if found is not None:
+                return HamtNode(*found, NO_INLINE)
         if len(data) <= _SMALL_BYTES and not self.bare:
             try:
                 node = _decode_small(data)

@@ -3,11 +3,9 @@
  * It is spelled in the one way that there is to spell it, so nothing has to be encoded again to prove that. Anything
  * else (an uncommon CID, a very large node, a defect) is left to Python, which goes over the block rule by rule.
  *
- * Source: https://atproto.com/specs/repository, section "MST Structure"; RFC 8949, section 3, for the heads.
+ * Source: https://atproto.com/specs/repository, section "MST Structure".
  */
 #include "fast_reader.h"
-
-#include <string.h>
 
 #define ENTRY_LEAST 54           /* bytes that an entry takes at least */
 
@@ -18,53 +16,19 @@
 
 static const unsigned char LINK_START[4] = {0x01, 0x71, 0x12, 0x20};
 
-/* Whether the bytes that come next are these; they are passed over. */
-static int literal(struct mstfs_reader *in, const void *bytes, size_t size)
-{
-    if ((size_t)(in->end - in->at) < size || memcmp(in->at, bytes, size))
-        return 0;
-    in->at += size;
-    return 1;
-}
-
-/* The argument of a minimal head of a major type (shifted already), up to 65,535; or -1. */
-static long argument(struct mstfs_reader *in, unsigned char major)
-{
-    size_t left = (size_t)(in->end - in->at);
-    const unsigned char *at = in->at;
-
-    if (!left || (at[0] & 0xe0) != major)
-        return -1;
-    unsigned char info = at[0] & 0x1f;
-    if (info < 24) {
-        in->at += 1;
-        return info;
-    }
-    if (info == 24 && left >= 2 && at[1] >= 24) {
-        in->at += 2;
-        return at[1];
-    }
-    if (info == 25 && left >= 3 && at[1]) {
-        in->at += 3;
-        return at[1] << 8 | at[2];
-    }
-    return -1;
-}
-
 /* Where the CID of a link stands, which is passed over; NULL if there is none here of the common kind. */
 static const unsigned char *link_of(struct mstfs_reader *in)
 {
-    if (!literal(in, LINK_HEAD, LINK_HEAD_SIZE) || in->end - in->at < LINK || memcmp(in->at, LINK_START, 4))
-        return NULL;
-    in->at += LINK;
-    return in->at - LINK;
+    const unsigned char *link = mstfs_link(in);
+
+    return link && !memcmp(link, LINK_START, 4) ? link : NULL;
 }
 
 /* The same for a link that may be null: 0 if it is neither. */
 static int link_or_null(struct mstfs_reader *in, const unsigned char **link)
 {
     *link = NULL;
-    return literal(in, "\xf6", 1) || (*link = link_of(in)) != NULL;
+    return mstfs_literal(in, "\xf6", 1) || (*link = link_of(in)) != NULL;
 }
 
 /* The key must be greater than the one before it, and share no more bytes with it than is said. */
@@ -73,17 +37,17 @@ int mstfs_node_entry(struct mstfs_reader *in, struct mstfs_entry *entry)
     const unsigned char *suffix;
     long size, shared;
 
-    if (!literal(in, "\xa4" "ak", 3) || (size = argument(in, 0x40)) <= 0 || in->end - in->at < size)
+    if (!mstfs_literal(in, "\xa4" "ak", 3) || (size = mstfs_argument(in, 0x40)) <= 0 || in->end - in->at < size)
         return 0;
     suffix = in->at;
     in->at += size;
-    if (!literal(in, "ap", 2) || (shared = argument(in, 0)) < 0 || shared > entry->length)
+    if (!mstfs_literal(in, "ap", 2) || (shared = mstfs_argument(in, 0)) < 0 || shared > entry->length)
         return 0;
     if (shared < entry->length && entry->key[shared] >= suffix[0])
         return 0;
     memcpy(entry->key + shared, suffix, (size_t)size);
     entry->length = shared + size;
-    return literal(in, "at", 2) && link_or_null(in, &entry->link) && literal(in, "av", 2)
+    return mstfs_literal(in, "at", 2) && link_or_null(in, &entry->link) && mstfs_literal(in, "av", 2)
         && (entry->value = link_of(in)) != NULL;
 }
 
@@ -91,17 +55,16 @@ long mstfs_node_begin(struct mstfs_reader *in, PyObject *block)
 {
     Py_ssize_t size = PyBytes_GET_SIZE(block);
 
-    in->at = (const unsigned char *)PyBytes_AS_STRING(block);
-    in->end = in->at + size;
-    if (size > KEY_MOST || !literal(in, "\xa2" "ae", 3))
+    *in = mstfs_reader_of(block);
+    if (size > KEY_MOST || !mstfs_literal(in, "\xa2" "ae", 3))
         return -1;
-    long count = argument(in, 0x80);
+    long count = mstfs_argument(in, 0x80);
     return count > size / ENTRY_LEAST ? -1 : count;
 }
 
 int mstfs_node_end(struct mstfs_reader *in, const unsigned char **link)
 {
-    return literal(in, "al", 2) && link_or_null(in, link) && in->at == in->end;
+    return mstfs_literal(in, "al", 2) && link_or_null(in, link) && in->at == in->end;
 }
 
 PyObject *mstfs_cid_at(const unsigned char *link)

@@ -2,17 +2,9 @@
 #ifndef MSTFS_FAST_READER_H
 #define MSTFS_FAST_READER_H
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "../../codec/fast_cbor.h"
 
-#define LINK 36                  /* bytes of a CID: version 1, dag-cbor, sha2-256, 32 bytes of digest */
-#define LINK_HEAD "\xd8\x2a\x58\x25\x00"  /* what stands before it: a tag, and a byte string that begins with 0 */
-#define LINK_HEAD_SIZE 5
 #define KEY_MOST 8192            /* bytes that a key may have (limits.KEY_BYTES), and a block that is read here */
-
-struct mstfs_reader {
-    const unsigned char *at, *end;
-};
 
 struct mstfs_entry {
     long length;

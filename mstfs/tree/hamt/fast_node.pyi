@@ -1,0 +1,3 @@
+def decode(
+    data: bytes, /
+) -> tuple[dict[bytes, bytes], tuple[int, ...], tuple[int, ...], dict[int, bytes]] | None: ...

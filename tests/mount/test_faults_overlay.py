@@ -21,6 +21,7 @@ from mount.mounting import (
     records_of,
     refused,
     sync_root,
+    wait_for,
     write_fsynced,
     write_record,
 )
@@ -91,6 +92,41 @@ def test_a_sync_that_failed_is_never_taken_for_done(faulty: Mount, rules: Rules)
         write_fsynced(mount / NOTES / "c.json", text)
         sync_root(mount)
         assert mount.staged() == []
+
+
+def syncs(path: Path) -> bool:
+    """Whether a file can be written durably; if not, it says EIO."""
+    try:
+        write_fsynced(path, note_text(NOTES))
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return False
+    return True
+
+
+def test_a_log_that_may_not_have_been_copied_is_kept(faulty: Mount, rules: Rules) -> None:
+    large = os.urandom(20 << 20)
+    with faulty as mount:
+        kept = write_record(mount / NOTES / "kept.json")
+        with rules("s .mstfs 5"):
+            (mount / "scratch.bin").write_bytes(large)
+            wait_for(lambda: not syncs(mount / NOTES / "probe.json"), "the copy of the log")
+        assert not syncs(mount / NOTES / "probe.json")
+        assert (mount / "scratch.bin").read_bytes() == large
+        mount.mstfs("umount", "--no-publish", mount.path)
+        assert mount.ended() == 0
+        log = Path(f"{overlay_of(mount)}-wal")
+        assert log.stat().st_size > 8 << 20
+        mount.start()
+        assert (mount / NOTES / "kept.json").read_bytes() == kept
+        assert (mount / "scratch.bin").read_bytes() == large
+        write_fsynced(mount / NOTES / "more.json", note_text(NOTES))
+        mount.mstfs("umount", mount.path)
+        assert mount.ended() == 0
+        assert not log.exists()
+        verify(overlay_of(mount))
+        mount.start()
 
 
 def test_a_publication_whose_sync_fails_is_one_head_or_the_other(faulty: Mount, rules: Rules) -> None:

@@ -119,7 +119,7 @@ def read(load: Load, root: bytes) -> KeyTable:
     if len(holes) > HOLES_MAX:
         holes[HOLES_MAX] = LimitExceeded(f"more than {HOLES_MAX} subtrees of the tree cannot be read")
     keys = sorted(entries)
-    return KeyTable(keys, [entries[key] for key in keys], tuple(holes))
+    return KeyTable(keys, list(map(entries.__getitem__, keys)), tuple(holes))
 
 
 class TableCache:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from overlays import SCHEMA, line_of, note, notes, start_child
 
-from mstfs.blocks import sqlite_log
+from mstfs.blocks import sqlite, sqlite_log
 from mstfs.blocks.sqlite import Database
 from mstfs.blocks.sqlite_blocks import SqliteBlocks
 from mstfs.blocks.sqlite_log import COPIED_PAGES, KEEP_OUT_PAGES, LOG_BYTES_KEPT, PAGE_BYTES, LogCopier
@@ -189,6 +189,7 @@ def test_a_copy_whose_sync_fails_keeps_the_log(
     path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """Pages that were copied may not be on the disk: they are copied again, by who opens the overlay next."""
+    monkeypatch.setattr(sqlite, "BACKSTOP_PAGES", 2 * COPIED_PAGES)
     database = Database.open(path, schema=SCHEMA)
     copier = copier_of(database)
 

@@ -337,6 +337,9 @@ class Database:
             self._sync_after |= durable and not self._durable
         else:
             self._check_in_place()
+            if self._copier is not None and self._copier.sync_failed:
+                # The log may be all that holds what was copied: SQLite must not begin it anew either.
+                self._run("PRAGMA wal_autocheckpoint=0")
             if durable:
                 self._check_safe()
             # SQLite does not change this inside a transaction.

@@ -9,12 +9,15 @@ long as others write all the time there is something new behind the copier, and 
 for the last few pages.
 """
 
+import logging
 import os
 import sqlite3
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+
+log = logging.getLogger("mstfs")
 
 PAGE_BYTES = 4096
 
@@ -116,15 +119,20 @@ class LogCopier:
         # Once: the index is closed last.
         doubtful = self.sync_failed and self._index >= 0
         kept = f"{self._log}-kept"
-        if doubtful:
-            with suppress(FileNotFoundError):
-                os.unlink(kept)
-            with suppress(OSError):
+        try:
+            if doubtful:
+                with suppress(FileNotFoundError):
+                    os.unlink(kept)
                 os.link(self._log, kept)
+        except OSError as error:
+            log.error("%s cannot be kept, and what was copied of it may be lost: %s", self._log, error)
+            doubtful = False
         yield
         if doubtful:
-            with suppress(OSError):
+            try:
                 os.replace(kept, self._log)
+            except OSError as error:
+                log.error("%s must be called %s again by hand: %s", kept, self._log, error)
 
     def close_index(self) -> None:
         """The last step, after every connection is closed. Closing twice does nothing."""
@@ -142,6 +150,7 @@ class LogCopier:
                 self._copy()
             except (sqlite3.Error, OSError) as error:
                 # What else may fail, on a full disk for one, is tried again when the log has grown further.
+                log.error("%s cannot be copied: %s", self._log, error)
                 if isinstance(error, OSError) or getattr(error, "sqlite_errorcode", None) in SYNC_FAILED:
                     self.sync_failed = True
                     self._failed(error)

@@ -23,9 +23,11 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from overlays import SCHEMA
 from parts_in_c import part_in_c
 
 from mstfs.blocks import car_index
+from mstfs.blocks.sqlite import Database
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED_FIXTURES = PROJECT.parent / "shared" / "fixtures"
@@ -152,3 +154,16 @@ def index_in_c_and_in_python(request: pytest.FixtureRequest) -> Iterator[None]:
     """Blocks are found and read by the part in C, and then without it."""
     with part_in_c(request.param, car_index, "fast_index"):
         yield
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the `database` is; until that is asked for, nothing."""
+    return tmp_path / "overlay"
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[Database]:
+    """An open overlay with the tables of `overlays.SCHEMA`."""
+    with Database.open(path, schema=SCHEMA) as opened:
+        yield opened

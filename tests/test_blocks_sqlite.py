@@ -1,7 +1,7 @@
 """What a transaction of an overlay promises."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,17 +19,6 @@ from mstfs.errors import (
 )
 
 CID = cids.for_block(TEXT)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "overlay"
-
-
-@pytest.fixture
-def database(path: Path) -> Iterator[Database]:
-    with Database.open(path, schema=SCHEMA) as opened:
-        yield opened
 
 
 def test_a_transaction_is_all_or_nothing(database: Database) -> None:

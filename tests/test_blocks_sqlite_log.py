@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,17 +18,6 @@ from mstfs.blocks.sqlite_blocks import SqliteBlocks
 from mstfs.blocks.sqlite_log import COPIED_PAGES, KEEP_OUT_PAGES, LOG_BYTES_KEPT, PAGE_BYTES, LogCopier
 from mstfs.codec import cid as cids
 from mstfs.errors import OverlayError
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "overlay"
-
-
-@pytest.fixture
-def database(path: Path) -> Iterator[Database]:
-    with Database.open(path, schema=SCHEMA) as opened:
-        yield opened
 
 
 def log_of(database: Database) -> Path:

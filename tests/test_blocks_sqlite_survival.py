@@ -32,17 +32,6 @@ from mstfs.errors import (
 CID = cids.for_block(TEXT)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "overlay"
-
-
-@pytest.fixture
-def database(path: Path) -> Iterator[Database]:
-    with Database.open(path, schema=SCHEMA) as opened:
-        yield opened
-
-
 # --- what survives ----------------------------------------------------------------------------
 
 

@@ -4,12 +4,15 @@ from setuptools import Extension, setup
 
 CBOR = "mstfs/codec/fast_cbor.h"
 
+FUSE_PARTS = ("path", "files", "listing", "push")
+"""Of what answers the kernel; the first one uses the others."""
+
 setup(
     ext_modules=[
         Extension(
             "mstfs.fuse.fast_path_wrapper",
-            sources=["mstfs/fuse/fast_path.c", "mstfs/fuse/fast_listing.c", "mstfs/fuse/fast_push.c"],
-            depends=["mstfs/fuse/fast_listing.h", "mstfs/fuse/fast_push.h"],
+            sources=[f"mstfs/fuse/fast_{part}.c" for part in FUSE_PARTS],
+            depends=[f"mstfs/fuse/fast_{part}.h" for part in FUSE_PARTS[1:]],
             include_dirs=["/usr/include/fuse3", "/usr/local/include/fuse3"],
             define_macros=[("_FILE_OFFSET_BITS", "64")],
             optional=True,

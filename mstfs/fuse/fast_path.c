@@ -9,8 +9,8 @@
  *
  * fuse_session_receive_buf looks at what came. Some requests are answered here, and the next one is awaited for a
  * moment; everything else goes the usual way:
- *   READ of a file whose contents were offered by `mstfs_offer`;
- *   OPEN, for reading only, of a file that was offered, its RELEASE, and FLUSH of such a handle, if it comes;
+ *   READ of a file whose contents were offered, OPEN of it, for reading only, its RELEASE (fast_files.c), and FLUSH
+ *   of such a handle, if it comes;
  *   READDIRPLUS of a folder that was offered, and GETATTR of what is in it (fast_listing.c);
  *   GETXATTR of names that no file here has (security.*, system.*), which the kernel asks for at each write.
  * Whoever changes anything calls `mstfs_stand_down` before: then nothing is offered any more, and who has what open
@@ -31,192 +31,39 @@
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sched.h>
-#include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "fast_files.h"
 #include "fast_listing.h"
 #include "fast_push.h"
 
 #undef fuse_session_new
 
-#define READER (1ull << 63)      /* as in mstfs/fuse/operations.py */
-#if FUSE_MINOR_VERSION >= 11
-#define NO_FLUSH(fi) ((fi)->noflush = 1)
-#else
-#define NO_FLUSH(fi) ((void)(fi))
-#endif
 #define AWAIT_NS 60000           /* how long the next request is awaited here */
 #define STREAK_NS 4000000        /* how long others may have to wait for us */
-#define SLOTS_MIN 1024
 
 extern void *PyEval_SaveThread(void);
 extern void PyEval_RestoreThread(void *);
 
 int mstfs_fast_path = 0;
 uint64_t mstfs_answered = 0;     /* requests that were answered here */
-size_t mstfs_held = 0;           /* bytes that are offered */
-size_t mstfs_offered = 0;        /* files that are in the table */
 
 static struct fuse_lowlevel_ops theirs;
 static int answering = 0;        /* the request that is being processed is answered here */
 static int device = -1;          /* /dev/fuse, once there was a request */
-static int opens_here = 0;       /* files are opened, and that may happen here */
 
 static int (*real_receive)(struct fuse_session *, struct fuse_buf *);
 static void (*real_process)(struct fuse_session *, const struct fuse_buf *);
 static int (*real_fd)(struct fuse_session *);
-static int (*reply_buf)(fuse_req_t, const char *, size_t);
 static int (*reply_err)(fuse_req_t, int);
 static int (*reply_open)(fuse_req_t, const struct fuse_file_info *);
-
-/* --- files that were offered: a hash table with linear probing ------------------------------------ */
-
-struct file {
-    uint64_t ino;                /* 0: free */
-    char *data;                  /* NULL once the kernel has it */
-    uint32_t size;
-    uint32_t readers;            /* handles that were opened here */
-};
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct file *files = NULL;
-static size_t slots = 0;
-
-static size_t slot_of(uint64_t ino)
-{
-    return (ino * 0x9E3779B97F4A7C15ull) >> 17 & (slots - 1);
-}
-
-static struct file *find(uint64_t ino)
-{
-    if (!slots)
-        return NULL;
-    for (size_t at = slot_of(ino); files[at].ino; at = (at + 1) & (slots - 1))
-        if (files[at].ino == ino)
-            return &files[at];
-    return NULL;
-}
-
-/* Make the table anew, with so many slots, of the files that are offered or open, or that ever were. */
-static int rebuild(size_t wanted, int all)
-{
-    struct file *old = files, *made = calloc(wanted, sizeof(*made));
-    size_t count = slots;
-
-    if (!made)
-        return 0;
-    files = made;
-    slots = wanted;
-    mstfs_offered = 0;
-    for (size_t index = 0; index < count; index++) {
-        if (!old[index].ino || !(all || old[index].data || old[index].readers))
-            continue;
-        size_t at = slot_of(old[index].ino);
-        while (files[at].ino)
-            at = (at + 1) & (slots - 1);
-        files[at] = old[index];
-        mstfs_offered++;
-    }
-    free(old);
-    return 1;
-}
-
-/* Offer the contents of a file. Without memory for it, they are not. */
-void mstfs_offer(uint64_t ino, const char *data, uint32_t size)
-{
-    pthread_mutex_lock(&lock);
-    struct file *file = find(ino);
-    if (!file && (2 * (mstfs_offered + 1) <= slots || rebuild(slots ? 2 * slots : SLOTS_MIN, 1))) {
-        size_t at = slot_of(ino);
-        while (files[at].ino)
-            at = (at + 1) & (slots - 1);
-        file = &files[at];
-        file->ino = ino;
-        mstfs_offered++;
-    }
-    char *copy = file ? malloc(size ? size : 1) : NULL;
-    if (copy) {
-        memcpy(copy, data, size);
-        if (file->data) {
-            mstfs_held -= file->size;
-            free(file->data);
-        }
-        file->data = copy;
-        file->size = size;
-        mstfs_held += size;
-    }
-    pthread_mutex_unlock(&lock);
-}
-
-char *mstfs_take_offer(uint64_t inode, uint32_t *size)
-{
-    char *data = NULL;
-
-    pthread_mutex_lock(&lock);
-    struct file *file = find(inode);
-    if (file && file->data) {
-        data = file->data;
-        *size = file->size;
-        mstfs_held -= file->size;
-        file->data = NULL;
-    }
-    pthread_mutex_unlock(&lock);
-    return data;
-}
 
 int mstfs_device(void)
 {
     return device;
-}
-
-/* Take back what was offered and not asked for; what is open here stays so. */
-void mstfs_forget_offers(void)
-{
-    pthread_mutex_lock(&lock);
-    for (size_t index = 0; index < slots; index++) {
-        free(files[index].data);
-        files[index].data = NULL;
-    }
-    mstfs_held = 0;
-    if (slots)
-        rebuild(slots, 0);
-    pthread_mutex_unlock(&lock);
-}
-
-/* Offer nothing any more. Gives the inodes that are open here and how often, at most `most` of them, and forgets
- * that they are; returns their number, which is `most` where there may be more. */
-int mstfs_stand_down(uint64_t *inodes, uint32_t *counts, int most)
-{
-    int found = 0;
-
-    pthread_mutex_lock(&lock);
-    for (size_t index = 0; index < slots && found < most; index++) {
-        if (!files[index].readers)
-            continue;
-        inodes[found] = files[index].ino;
-        counts[found++] = files[index].readers;
-        files[index].readers = 0;
-    }
-    if (found < most) {
-        for (size_t index = 0; index < slots; index++)
-            free(files[index].data);
-        free(files);
-        files = NULL;
-        slots = mstfs_offered = mstfs_held = 0;
-    }
-    pthread_mutex_unlock(&lock);
-    return found;
-}
-
-/* From now on files are opened, and OPEN of what was offered is answered here. */
-void mstfs_open_here(void)
-{
-    opens_here = 1;
 }
 
 /* --- handlers ------------------------------------------------------------------------------------- */
@@ -229,18 +76,7 @@ void mstfs_open_here(void)
 static void own_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
     if (answering) {
-        pthread_mutex_lock(&lock);
-        struct file *file = find(ino);
-        size_t end = file->size, from = (size_t)off < end ? (size_t)off : end;
-        size_t count = end - from < size ? end - from : size;
-        reply_buf(req, file->data + from, count);
-        if (from + count == end) {
-            /* The kernel keeps it from now on. */
-            mstfs_held -= end;
-            free(file->data);
-            file->data = NULL;
-        }
-        pthread_mutex_unlock(&lock);
+        mstfs_files_read(req, ino, size, off);
         return;
     }
     OWN_HANDLE(fi, ino);
@@ -250,14 +86,7 @@ static void own_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, str
 static void own_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     if (answering) {
-        fi->fh = ino | READER;
-        fi->keep_cache = 1;
-        NO_FLUSH(fi);
-        if (reply_open(req, fi) == 0) {
-            pthread_mutex_lock(&lock);
-            find(ino)->readers++;
-            pthread_mutex_unlock(&lock);
-        }
+        mstfs_files_open(req, ino, fi);
         return;
     }
     theirs.open(req, ino, fi);
@@ -266,10 +95,7 @@ static void own_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void own_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     if (answering) {
-        pthread_mutex_lock(&lock);
-        find(ino)->readers--;
-        pthread_mutex_unlock(&lock);
-        reply_err(req, 0);
+        mstfs_files_release(req, ino);
         return;
     }
     theirs.release(req, ino, fi);
@@ -343,8 +169,8 @@ int fuse_reply_open(fuse_req_t req, const struct fuse_file_info *fi)
         own.cache_readdir = 1;
         own.keep_cache = 1;
     }
-    if (own.fh & READER || own.fh < 1ull << 32)
-        NO_FLUSH(&own);
+    if (own.fh & MSTFS_READER || own.fh < 1ull << 32)
+        MSTFS_NO_FLUSH(&own);
     return reply_open(req, &own);
 }
 
@@ -363,7 +189,7 @@ static int is_ours(const struct fuse_buf *buf)
     if (head->opcode == FUSE_GETATTR)
         return mstfs_listing_knows(head->nodeid);
     if (head->opcode == FUSE_FLUSH)
-        return ((const struct fuse_flush_in *)argument)->fh == (head->nodeid | READER);
+        return ((const struct fuse_flush_in *)argument)->fh == (head->nodeid | MSTFS_READER);
     if (head->opcode == FUSE_GETXATTR) {
         const char *name = (const char *)((const struct fuse_getxattr_in *)argument + 1);
         return buf->size > sizeof(*head) + sizeof(struct fuse_getxattr_in) + 10
@@ -371,22 +197,7 @@ static int is_ours(const struct fuse_buf *buf)
     }
     if (head->opcode == FUSE_READ)
         mstfs_push_saw(head->pid);
-    if (head->opcode != FUSE_READ && head->opcode != FUSE_OPEN && head->opcode != FUSE_RELEASE)
-        return 0;
-    pthread_mutex_lock(&lock);
-    const struct file *file = find(head->nodeid);
-    int answer = 0;
-    if (file && head->opcode == FUSE_READ) {
-        uint64_t handle = ((const struct fuse_read_in *)argument)->fh;
-        answer = file->data && (!handle || handle == (head->nodeid | READER));
-    } else if (file && head->opcode == FUSE_OPEN) {
-        uint32_t flags = ((const struct fuse_open_in *)argument)->flags;
-        answer = opens_here && (flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC);
-    } else if (file) {
-        answer = file->readers && ((const struct fuse_release_in *)argument)->fh == (head->nodeid | READER);
-    }
-    pthread_mutex_unlock(&lock);
-    return answer;
+    return mstfs_files_answers(head, argument);
 }
 
 static int64_t now(void)
@@ -461,11 +272,10 @@ static int find_real(void *libfuse)
     real_receive = dlsym(libfuse, "fuse_session_receive_buf");
     real_process = dlsym(libfuse, "fuse_session_process_buf");
     real_fd = dlsym(libfuse, "fuse_session_fd");
-    reply_buf = dlsym(libfuse, "fuse_reply_buf");
     reply_err = dlsym(libfuse, "fuse_reply_err");
     reply_open = dlsym(libfuse, "fuse_reply_open");
-    return real_receive && real_process && real_fd && reply_buf && reply_err && reply_open
-        && mstfs_listing_init(libfuse);
+    return real_receive && real_process && real_fd && reply_err && reply_open
+        && mstfs_files_init(libfuse) && mstfs_listing_init(libfuse);
 }
 
 struct fuse_session *fuse_session_new(struct fuse_args *args, const struct fuse_lowlevel_ops *op, size_t op_size,

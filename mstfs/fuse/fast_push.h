@@ -8,7 +8,7 @@
 /* The kernel asked for contents on behalf of a thread. */
 void mstfs_push_saw(uint32_t reader);
 
-/* In fast_path.c: take what was offered of a file, to be freed; NULL if nothing is. */
+/* In fast_files.c: take what was offered of a file, to be freed; NULL if nothing is. */
 char *mstfs_take_offer(uint64_t inode, uint32_t *size);
 
 /* In fast_path.c: the session's descriptor, or -1. */

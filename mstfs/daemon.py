@@ -160,12 +160,17 @@ def _cipher(settings: Settings) -> Cipher | None:
 
 def _mount_options(settings: Settings, archive: Archive) -> set[str]:
     source = str(settings.source.absolute()).replace("\\", "\\\\").replace(",", "\\,")
-    options = {f"fsname={source}", "subtype=mstfs", "default_permissions", "nosuid", "nodev"}
+    options = {f"fsname={source}", "subtype=mstfs", "nosuid", "nodev"}
+    options |= {option for option in settings.options if option != "nonempty"}
     if archive.workspace.read_only:
         options.add("ro")
     if settings.allow_other:
         options.add("allow_other")
-    return options | {option for option in settings.options if option != "nonempty"}
+    if os.geteuid() != 0 or options & {"ro", "allow_other", "allow_root"}:
+        # To check permissions, the kernel asks for the attributes of a folder again before each change in
+        # it. Where root is alone they keep nobody from anything.
+        options.add("default_permissions")
+    return options
 
 
 def serve(settings: Settings, ready: Ready) -> None:
@@ -192,9 +197,11 @@ def serve(settings: Settings, ready: Ready) -> None:
         view = View(archive.workspace, umask=umask)
         commands = Commands(view, signer, archive.clock_id)
         operations = Operations(view, commands)
+        options = _mount_options(settings, archive)
+        operations.for_root_alone = "default_permissions" not in options
         view.control.extra = lambda: _about(settings, archive, operations, commands)
         try:
-            pyfuse3.init(operations, str(settings.mountpoint.absolute()), _mount_options(settings, archive))
+            pyfuse3.init(operations, str(settings.mountpoint.absolute()), options)
         except RuntimeError as error:
             raise MountError(
                 f"{settings.mountpoint} cannot be mounted: {error}; the reason stands above if fusermount3 "

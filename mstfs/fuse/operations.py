@@ -96,6 +96,7 @@ class Operations(pyfuse3.Operations):
         self.errors = 0
         self.requests: Counter[str] = Counter()
         self.answering = 0
+        self.for_root_alone = False
         self.pauses = pauses.wanted()
 
     def go_fast(self, fast: FastPath) -> None:
@@ -229,8 +230,11 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def access(self, inode: InodeT, mode: int, ctx: pyfuse3.RequestContext) -> bool:
-        # The kernel checks permissions itself (default_permissions); this answer makes it stop asking.
-        raise FUSEError(errno.ENOSYS)
+        if not self.for_root_alone:
+            # The kernel checks permissions itself (default_permissions); this answer makes it stop asking.
+            raise FUSEError(errno.ENOSYS)
+        _, kind, bits, *_ = self.view.attributes(self.inode(inode))
+        return kind == "folder" or not mode & os.X_OK or bool(bits & 0o111)
 
     @answered
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
@@ -257,14 +261,6 @@ class Operations(pyfuse3.Operations):
     @answered
     async def listxattr(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> list[bytes]:
         return sorted(self.view.xattrs(self.inode(inode)))
-
-    @answered
-    async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        raise FUSEError(errno.ENOTSUP)
-
-    @answered
-    async def removexattr(self, inode: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        raise FUSEError(errno.ENOTSUP)
 
     # --- folders ------------------------------------------------------------------------------
 

@@ -25,6 +25,12 @@ def needs_root(test: Test) -> Test:
     return test
 
 
+def mount_options(point: Path) -> str:
+    """What the kernel says of a mount."""
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return next(line for line in lines if line.split()[1] == str(point))
+
+
 @pytest.fixture
 def place(sample: Path, tmp_path: Path) -> Iterator[Path]:
     """A folder that other users may stand in, with the archive in it, and a file that they may read."""
@@ -92,6 +98,28 @@ def test_with_allow_other_the_kernel_checks_permissions(place: Path) -> None:
             assert "not permitted" in done.stderr or "Permission denied" in done.stderr
         assert (mount / PROFILE).read_text() == text
         assert mount.staged() == ["A org.example.note/new"]
+
+
+@pytest.mark.parametrize("options", [(), ("-o", "allow_other"), ("--read-only",)])
+@needs_root
+def test_access_is_the_same_whoever_checks_it(place: Path, options: tuple[str, ...]) -> None:
+    """The kernel does, but where root alone is let in and may write."""
+    with Mount(place / "repo.car", *options) as mount:
+        named = "default_permissions" in mount_options(mount.path)
+        assert named is bool(options)
+        programs = []
+        if "--read-only" not in options:
+            (mount / "program").write_bytes(b"#!/bin/sh\n")
+            (mount / "program").chmod(0o700)
+            programs.append("program")
+        for name in (*programs, PROFILE, ".mstfs/root"):
+            assert os.access(mount / name, os.R_OK), name
+            assert os.access(mount / name, os.X_OK) is (name in programs), name
+        for name in ("", "app.bsky.feed.post", ".mstfs", *([".mstfs/history/1"] if programs else [])):
+            assert os.access(mount / name, os.R_OK | os.X_OK), name
+            assert run("sh", "-c", f'cd "mnt/{name}" && pwd', cwd=place).stdout.rstrip("/\n").endswith(name)
+        assert os.access(mount / PROFILE, os.W_OK) is ("--read-only" not in options)
+        assert run("find", mount / "app.bsky.feed.post", "-executable", "-type", "f", cwd=place).stdout == ""
 
 
 @pytest.mark.parametrize("options", [(), ("--read-only",)])

@@ -276,12 +276,12 @@ class Writer:
             raise refusal(errno.EFBIG)
 
     def truncate(self, inode: Inode, size: int) -> None:
-        """Cut or extend a file. Where nobody has it open, no close follows, so it is stored at once."""
+        """Cut or extend a file. Where nobody has it open to write, no close follows: it is stored at once."""
         self._check_size(inode, size)
         self.buffer(inode, load=size > 0).truncate(size)
         inode.mtime_ns = time.time_ns()
         inode.invalid = False
-        if inode.opens == 0:
+        if inode.writers == 0:
             try:
                 self.commit(inode, final=True)
                 if inode.invalid:
@@ -345,7 +345,7 @@ class Writer:
         """The last close of an open file is done; `write` as it was opened."""
         inode.opens -= 1
         inode.writers -= write
-        if inode.opens > 0:
+        if inode.writers > 0 or (inode.opens > 0 and not write):
             return
         try:
             if inode.buffer is not None and not isinstance(inode.node, Command):
@@ -354,7 +354,10 @@ class Writer:
             self._let_go(inode)
 
     def _let_go(self, inode: Inode) -> None:
-        """Nobody has the inode open any more: forget its buffer and what was kept for its readers."""
+        """Nobody has the inode open to write any more: forget its buffer, and after its last reader all."""
+        if inode.opens > 0:
+            self._let_readers_go_on(inode)
+            return
         buffer, inode.buffer = inode.buffer, None
         inode.invalid = False
         self.keeper.forget_orphans(inode)
@@ -382,3 +385,13 @@ class Writer:
             # The kernel knows the text as it was written; from now on the file says something else.
             self.view.stale.inodes.add(inode.number)
         self.view.inodes.drop_if_unused(inode)
+
+    def _let_readers_go_on(self, inode: Inode) -> None:
+        """Who only reads needs no buffer where the file says the same without it."""
+        buffer = inode.buffer
+        if buffer is None or buffer.dirty or inode.diverged or inode.path is None:
+            return
+        if not isinstance(inode.node, Command):
+            inode.buffer = None
+            if self.view.attributes(inode).size != buffer.size:
+                inode.buffer = buffer

@@ -180,6 +180,56 @@ def test_an_open_file_keeps_what_it_saw(mount: Mount, change: str) -> None:
 
 
 @pytest.mark.parametrize("change", ["publish", "revert", "checkout"])
+@pytest.mark.parametrize("how", ["write", "truncate"])
+def test_who_reads_on_keeps_nobody_else_from_the_truth(mount: Mount, how: str, change: str) -> None:
+    """A file was open before it was changed, and stays open; nobody has it open to write any more."""
+    path = mount / COLLECTION / "a.json"
+    one = write_record(path, 1)
+    mount.sync()
+    two = note_text(COLLECTION, 2)
+    changed = two + b" " * 90
+    if how == "truncate":
+        path.write_bytes(changed + b"    ")
+    with path.open("rb", buffering=0) as reader:
+        if how == "write":
+            path.write_bytes(changed)
+        else:
+            os.truncate(path, len(changed))
+        assert os.pread(reader.fileno(), 5000, 0) == changed
+        if change != "revert":
+            mount.sync()
+        if change == "publish":
+            new = two
+        else:
+            mount.mstfs(*(("checkout", mount.path, "2") if change == "checkout" else ("revert", path)))
+            new = one
+        assert path.read_bytes() == new
+        assert path.stat().st_size == len(new)
+        assert mount.staged() == []
+        assert os.pread(reader.fileno(), 5000, 0) in (changed, new)
+    assert path.read_bytes() == new
+
+
+def test_a_file_that_is_cut_by_its_name_is_staged_though_somebody_reads_it(mount: Mount) -> None:
+    path = mount / COLLECTION / "a.json"
+    write_record(path, 1)
+    mount.sync()
+    two = note_text(COLLECTION, 2)
+    path.write_bytes(two + b"    ")
+    path.with_name("b.tmp").write_bytes(b"twelve bytes")
+    readers = [os.open(name, os.O_RDONLY) for name in (path, path.with_name("b.tmp"))]
+    os.truncate(path, len(two) + 1)
+    os.truncate(path.with_name("b.tmp"), 6)
+    assert mount.staged() == [f"M {COLLECTION}/a"]
+    mount.kill()
+    for reader in readers:
+        os.close(reader)
+    mount.start()
+    assert path.read_bytes() == two + b" "
+    assert path.with_name("b.tmp").read_bytes() == b"twelve"
+
+
+@pytest.mark.parametrize("change", ["publish", "revert", "checkout"])
 def test_who_is_writing_goes_on_writing(mount: Mount, change: str) -> None:
     path = mount / COLLECTION / "a.json"
     write_record(path, 1)

@@ -4,7 +4,7 @@ from setuptools import Extension, setup
 
 CBOR = "mstfs/codec/fast_cbor.h"
 
-FUSE_PARTS = ("path", "files", "listing", "push")
+FUSE_PARTS = ("path", "files", "listing", "new", "push")
 """Of what answers the kernel; the first one uses the others."""
 
 setup(

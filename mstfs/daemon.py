@@ -235,6 +235,7 @@ def serve(settings: Settings, ready: Ready) -> None:
 
 def _settle(operations: Any) -> None:
     """Whatever is still in a buffer becomes an edit or a draft: nobody can close it any more."""
+    operations.new_files.take_over()
     for inode in list(operations.view.inodes.by_number.values()):
         if inode.buffer is not None and inode.buffer.dirty and inode.path is not None:
             try:

@@ -12,6 +12,7 @@
  *   READ of a file whose contents were offered, OPEN of it, for reading only, its RELEASE (fast_files.c), and FLUSH
  *   of such a handle, if it comes;
  *   READDIRPLUS of a folder that was offered, and GETATTR of what is in it (fast_listing.c);
+ *   CREATE of a file that Python expects, the WRITE that follows, and RELEASE (fast_new.c);
  *   GETXATTR of names that no file here has (security.*, system.*), which the kernel asks for at each write.
  * Whoever changes anything calls `mstfs_stand_down` before: then nothing is offered any more, and who has what open
  * is told. So what is answered here is always what Python would have answered.
@@ -38,6 +39,7 @@
 
 #include "fast_files.h"
 #include "fast_listing.h"
+#include "fast_new.h"
 #include "fast_push.h"
 
 #undef fuse_session_new
@@ -92,8 +94,31 @@ static void own_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     theirs.open(req, ino, fi);
 }
 
+static void own_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+    if (answering) {
+        mstfs_new_create(req, mode, fi);
+        return;
+    }
+    theirs.create(req, parent, name, mode, fi);
+}
+
+static void own_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *data, off_t off,
+                          struct fuse_file_info *fi)
+{
+    if (answering) {
+        mstfs_new_write(req, data);
+        return;
+    }
+    theirs.write_buf(req, ino, data, off, fi);
+}
+
 static void own_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+    if (answering && fi->fh == ino) {
+        mstfs_new_release(req);
+        return;
+    }
     if (answering) {
         mstfs_files_release(req, ino);
         return;
@@ -187,7 +212,7 @@ static int is_ours(const struct fuse_buf *buf)
     if (head->opcode == FUSE_READDIRPLUS)
         return mstfs_listing_answers(head->nodeid, ((const struct fuse_read_in *)argument)->offset);
     if (head->opcode == FUSE_GETATTR)
-        return mstfs_listing_knows(head->nodeid);
+        return !mstfs_new_made() && mstfs_listing_knows(head->nodeid);
     if (head->opcode == FUSE_FLUSH)
         return ((const struct fuse_flush_in *)argument)->fh == (head->nodeid | MSTFS_READER);
     if (head->opcode == FUSE_GETXATTR) {
@@ -197,7 +222,7 @@ static int is_ours(const struct fuse_buf *buf)
     }
     if (head->opcode == FUSE_READ)
         mstfs_push_saw(head->pid);
-    return mstfs_files_answers(head, argument);
+    return mstfs_files_answers(head, argument) || mstfs_new_answers(head, argument, buf->size - sizeof(*head));
 }
 
 static int64_t now(void)
@@ -275,7 +300,7 @@ static int find_real(void *libfuse)
     reply_err = dlsym(libfuse, "fuse_reply_err");
     reply_open = dlsym(libfuse, "fuse_reply_open");
     return real_receive && real_process && real_fd && reply_err && reply_open
-        && mstfs_files_init(libfuse) && mstfs_listing_init(libfuse);
+        && mstfs_files_init(libfuse) && mstfs_listing_init(libfuse) && mstfs_new_init(libfuse);
 }
 
 struct fuse_session *fuse_session_new(struct fuse_args *args, const struct fuse_lowlevel_ops *op, size_t op_size,
@@ -294,6 +319,8 @@ struct fuse_session *fuse_session_new(struct fuse_args *args, const struct fuse_
     own.init = own_init;
     own.read = theirs.read ? own_read : NULL;
     own.open = theirs.open ? own_open : NULL;
+    own.create = theirs.create ? own_create : NULL;
+    own.write_buf = theirs.write_buf ? own_write_buf : NULL;
     own.release = theirs.release ? own_release : NULL;
     own.flush = theirs.flush ? own_flush : NULL;
     own.getxattr = theirs.getxattr ? own_getxattr : NULL;

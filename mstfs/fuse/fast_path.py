@@ -18,6 +18,11 @@ log = logging.getLogger("mstfs")
 
 _loaded: ctypes.CDLL | None = None
 
+NEW_BYTES = 64 << 10
+"""What a new file may hold before Python is asked; as in `fast_new.c`."""
+
+_ASKED = (1 << 32) - 1
+
 _MOST = 256
 """Open inodes that are told of at once."""
 
@@ -37,6 +42,24 @@ def load() -> None:
             return
 
 
+class NewFile(ctypes.Structure):
+    """What `fast_new.c` has done of which Python does not know; the fields are explained there."""
+
+    _fields_ = (
+        ("waiting", ctypes.c_uint64),
+        ("closed", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("mtime_ns", ctypes.c_int64),
+        ("size", ctypes.c_uint64),
+        ("data", ctypes.c_char * NEW_BYTES),
+    )
+
+    @property
+    def contents(self) -> bytes:
+        """What was written."""
+        return ctypes.string_at(ctypes.addressof(self) + NewFile.data.offset, self.size)
+
+
 class FastPath:
     """The files that are offered to the kernel without Python; ask for it after `pyfuse3.init`.
 
@@ -49,6 +72,7 @@ class FastPath:
         )
         self.idle = True
         self.busy = False
+        self.new = NewFile()
         if not self.active or _loaded is None:
             return
         self._offer = _loaded.mstfs_offer
@@ -68,6 +92,12 @@ class FastPath:
         self._pushed = ctypes.c_size_t.in_dll(_loaded, "mstfs_pushed")
         self._reads_alone = _loaded.mstfs_reads_alone
         self._declare_listings(_loaded)
+        self.new = NewFile.in_dll(_loaded, "mstfs_new")
+        self._expect = _loaded.mstfs_new_expect
+        self._expect.argtypes = (*(ctypes.c_uint64, ctypes.c_char_p, ctypes.c_uint64), *[ctypes.c_uint32] * 3)
+        self._expect_close = _loaded.mstfs_new_close
+        self._expect_close.argtypes = (ctypes.c_uint64,)
+        self._take_new = _loaded.mstfs_new_take
 
     def _declare_listings(self, loaded: ctypes.CDLL) -> None:
         number, count, pointer, inode = ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint64
@@ -217,3 +247,21 @@ class FastPath:
         """The kernel forgets an inode `count` times; how many of these were not counted here."""
         rest: int = self._take_back(number, count)
         return rest
+
+    # --- new files ----------------------------------------------------------------------------
+
+    def expect(self, parent: int, name: bytes, number: int, mode: int | None, uid: int, gid: int) -> None:
+        """The next request may make this file: `mode` is what is shown, None for what is asked for."""
+        self._expect(parent, name, number, _ASKED if mode is None else mode, uid, gid)
+
+    def expect_close(self, number: int) -> None:
+        """The next request may end the use of this file, which leaves nothing to do."""
+        self._expect_close(number)
+
+    def take_new(self) -> tuple[bool, int]:
+        """Answer nothing about new files any more, until more is expected.
+
+        Gives whether a file was made, of which `new` says more, and the number of one that was closed, or 0.
+        """
+        closed, self.new.closed = self.new.closed, 0
+        return bool(self._take_new()), closed

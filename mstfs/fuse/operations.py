@@ -25,6 +25,7 @@ from mstfs.fuse.commands import Commands
 from mstfs.fuse.errnos import errno_of
 from mstfs.fuse.fast_path import FastPath
 from mstfs.fuse.listings import Listing, Listings
+from mstfs.fuse.new_files import NewFiles
 from mstfs.fuse.read_ahead import ReadAhead
 from mstfs.limits import NAME_BYTES
 from mstfs.logs import about
@@ -54,6 +55,7 @@ def answered(handler: Handler) -> Handler:
         self.requests[name] += 1
         self.answering += 1
         try:
+            self.new_files.take_over()
             return await handler(self, *arguments)
         except FUSEError:
             raise
@@ -91,6 +93,7 @@ class Operations(pyfuse3.Operations):
         self.handles_are_inodes = False
         self.fast = FastPath(active=False)
         self.ahead = ReadAhead(view, self.fast)
+        self.new_files = NewFiles(self.writer, self.fast, self.entries, self.changed)
         commands.before_change = self.changed
         self.listings = Listings(view, self.fast, self.entries)
         self.errors = 0
@@ -103,6 +106,7 @@ class Operations(pyfuse3.Operations):
         """Let what `fast` can do be done without Python; call it between `pyfuse3.init` and `main`."""
         self.fast = fast
         self.ahead = ReadAhead(self.view, fast)
+        self.new_files = NewFiles(self.writer, fast, self.entries, self.changed)
         self.listings = Listings(self.view, fast, self.entries)
         if not fast.active:
             return
@@ -151,6 +155,7 @@ class Operations(pyfuse3.Operations):
 
     def stand_down(self) -> None:
         """Before anything changes: nothing is answered without Python any more, and all opens are counted."""
+        self.new_files.take_over()
         self.fast.idle_folder()
         self.listings.withdraw()
         self.ahead.begin_again()
@@ -174,6 +179,7 @@ class Operations(pyfuse3.Operations):
         if inode is None:
             if parent.path is None or in_control(parent.path):
                 raise FUSEError(errno.ENOENT)
+            self.new_files.expect(parent, name)
             return self.entries.absent
         return self.entry(inode)
 
@@ -377,9 +383,8 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[FileInfo, pyfuse3.EntryAttributes]:
         self.changed()
         inode = self.writer.create(self.inode(parent_inode), name, mode & ~ctx.umask)
-        is_command = isinstance(inode.node, Command)
-        info = FileInfo(fh=FileHandleT(inode.number), direct_io=is_command, keep_cache=True)
-        return info, self.entry(inode)
+        uncached = isinstance(inode.node, Command)
+        return FileInfo(fh=FileHandleT(inode.number), direct_io=uncached, keep_cache=True), self.entry(inode)
 
     @answered
     async def open(self, inode: InodeT, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
@@ -435,6 +440,8 @@ class Operations(pyfuse3.Operations):
             self.changed()
             self.writer.flush(inode)
             await kernel_cache.tell(self.view.stale)
+            await turns.for_the_disk(self.view.workspace)
+            self.new_files.stored(inode)
 
     async def _prepare(self, inode: Inode) -> None:
         """Before what was written is stored: what takes long, with turns for others."""
@@ -482,15 +489,5 @@ class Operations(pyfuse3.Operations):
             # Also where it could not be stored: then the kernel has what nobody keeps.
             await kernel_cache.tell(self.view.stale)
         if inode.path is not None and not fh & READER:
-            self.expect_more_in(inode.path.rpartition(b"/")[0])
+            self.new_files.more_in(inode.path.rpartition(b"/")[0])
         await self._tidy()
-
-    def expect_more_in(self, folder: bytes) -> None:
-        """A file was written: before the next one is made, the kernel asks for its folder's attributes."""
-        inode = self.view.inodes.by_path.get(folder)
-        if inode is None or inode.node is None:
-            return
-        number, kind, mode, _, mtime_ns, lasting = self.view.attributes(inode)
-        if kind == "folder" and lasting:
-            entries = self.entries
-            self.fast.busy_folder(number, stat.S_IFDIR | mode, entries.uid, entries.gid, mtime_ns)

@@ -161,6 +161,12 @@ class InodeTable:
             inode.node = node
         return inode
 
+    def free_number(self, path: bytes) -> int | None:
+        """The number that the file of a path will have; None where something is remembered of either."""
+        number = plain_number(path)
+        known = path in self.by_path or number in self.by_number
+        return None if known or (self.pages is not None and self.pages.is_handed(number)) else number
+
     def _number(self, path: bytes) -> int:
         salt = 0
         while (number := plain_number(path, salt)) in self.by_number:

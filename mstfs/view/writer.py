@@ -100,11 +100,15 @@ class Writer:
         if there is not None and there.opens:
             # Another file had this name, and went away without its last user.
             self.view.inodes.detach(there)
+        return self.made(parent, path, mode, time.time_ns())
+
+    def made(self, parent: Inode, path: bytes, mode: int, mtime_ns: int) -> Inode:
+        """The new file at a path that is free, and may be a file's."""
         inode = self.view.inodes.at(path, Command() if parent.path == COMMANDS else Pending())
         inode.buffer = Buffer(0, lambda number: b"")
         inode.buffer.dirty = True
         inode.mode = mode & 0o777
-        inode.mtime_ns = time.time_ns()
+        inode.mtime_ns = mtime_ns
         inode.opens += 1
         inode.writers += 1
         inode.lookups += 1

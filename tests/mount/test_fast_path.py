@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mount.mounting import Mount, files_below, records_of, write_record
+from mount.mounting import Mount, files_below, note_text, records_of, write_record
 from mstfs.repo.sample import make_sample
 
 POSTS = "app.bsky.feed.post"
@@ -239,6 +239,22 @@ def test_a_listing_survives_what_happens_meanwhile(large_car: Path, tmp_path: Pa
             for name in gone:
                 (mount / POSTS / f"{name}.tmp").unlink()
             assert posts(mount) == names
+
+
+def test_a_file_that_is_made_in_a_folder_that_was_just_listed(large_car: Path, tmp_path: Path) -> None:
+    with Mount(large_car, "--overlay", tmp_path / "overlay") as mount:
+        names = posts(mount)
+        for number, name in enumerate((names[0], names[-1], names[len(names) // 2])):
+            for made in (name.replace(".json", "a.json"), name.replace(".json", "b.json")):
+                write_record(mount / POSTS / f"first-{made}", number)
+                names.append(f"first-{made}")
+                assert posts(mount) == sorted(names)
+                with (mount / POSTS / made).open("xb", buffering=0) as file:
+                    names.append(made)
+                    assert posts(mount) == sorted(names)
+                    file.write(note_text(POSTS, number))
+                    assert posts(mount) == sorted(names)
+                assert posts(mount) == sorted(names)
 
 
 @pytest.mark.parametrize("fast", [True, False])

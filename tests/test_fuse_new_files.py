@@ -1,0 +1,68 @@
+"""What was made without Python is taken over before anything changes, whoever changes it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mstfs.archive import Archive, create_archive
+from mstfs.fuse.commands import Commands
+from mstfs.fuse.fast_path import NEW_BYTES, FastPath
+from mstfs.fuse.new_files import Expected
+from mstfs.fuse.operations import Operations
+from mstfs.view.inodes import ROOT, plain_number
+from mstfs.view.view import View
+
+PROJECT = Path(__file__).parents[1]
+
+
+class Made(FastPath):
+    """A fast path on which a file was made and one was closed."""
+
+    def __init__(self, closed: int) -> None:
+        super().__init__(active=False)
+        self.new.waiting = 1
+        self.new.closed = closed
+        self.new.mode, self.new.mtime_ns, self.new.size, self.new.data = 0o600, 12345, 4, b"made"
+
+    def take_new(self) -> tuple[bool, int]:
+        """As `fast_new.c` does it."""
+        assert self.new.waiting
+        self.new.waiting = 0
+        return True, self.new.closed
+
+
+def commands(operations: Operations) -> None:
+    operations.commands.before_change()
+
+
+@pytest.mark.parametrize("change", [Operations.stand_down, Operations.changed, commands])
+def test_before_a_change(tmp_path: Path, change: Callable[[Operations], None]) -> None:
+    create_archive(tmp_path / "map.car", "hamt3").close()
+    with Archive.open(tmp_path / "map.car", mode="write") as archive:
+        view = View(archive.workspace)
+        operations = Operations(view, Commands(view, None, 0))
+        root = view.inodes.by_number[ROOT]
+        old = operations.writer.create(root, b"old", 0o600)
+        operations.writer.write(old, 0, b"closed")
+        operations.writer.flush(old)
+        fast: Any = Made(old.number)
+        operations.go_fast(fast)
+        operations.new_files.expected = Expected(root, b"new", plain_number(b"new"))
+        listed = operations.listings.version
+        change(operations)
+        assert operations.listings.version > listed
+        assert (old.opens, old.buffer) == (0, None)
+        new = view.inodes.by_path[b"new"]
+        assert (new.number, new.opens, new.writers, new.lookups) == (plain_number(b"new"), 1, 1, 1)
+        assert (new.mode, new.mtime_ns) == (0o600, 12345)
+        assert view.read(new, 0, 100) == b"made"
+        assert "new" not in archive, "nobody has closed it"
+        operations.writer.flush(new)
+        assert (archive["old"], archive["new"]) == (b"closed", b"made")
+
+
+def test_c_has_the_same_room() -> None:
+    source = (PROJECT / "mstfs/fuse/fast_new.c").read_text()
+    assert f"#define ROOM ({NEW_BYTES >> 10} << 10)" in source

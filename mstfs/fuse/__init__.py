@@ -13,5 +13,6 @@ Tricky bits
 Hacking
     `operations` is the only module that knows pyfuse3's handlers, `attributes` its structures, `errnos`
     which error becomes which errno, `kernel_cache` how the kernel is told that something changed.
-    `inode_handles` (with its C file) makes read-only mounts that are never asked to open anything.
+    What is answered without Python is in C: `fast_path` is where it begins, `fast_files` has files that are
+    read, `fast_listing` folders, `fast_new` new files, `fast_push` what the kernel is given unasked.
 """

@@ -292,11 +292,12 @@ def measure(
         return
     copy = ["cp", "-r", str(new / COLLECTION), str(mountpoint / COLLECTION)]
     unpack = ["tar", "xf", f"{new}.tar", "-C", str(mountpoint)]
-    for name, written in {
+    writing: dict[str, Callable[[], float]] = {
         f"create {NEW_RECORDS} records": lambda: timed(lambda: create(mountpoint / COLLECTION)),
         f"cp -r of {NEW_RECORDS} records in": lambda: clocked(copy),
         f"tar x of {NEW_RECORDS} records in": lambda: clocked(unpack),
-    }.items():
+    }
+    for name, written in writing.items():
         begin_again()
         with peer.mounted(mountpoint):
             finish(peer, row, name, written())

@@ -208,7 +208,7 @@ def serve(settings: Settings, ready: Ready) -> None:
                 "gave one (allow_other needs user_allow_other in /etc/fuse.conf, unless you are root)"
             ) from None
         operations.go_fast(FastPath())
-        wait_awake(operations.fast, lambda: operations.answering > 0, operations.listings.look_ahead)
+        wait_awake(operations.fast, lambda: operations.answering > 0, operations.look_ahead)
         if archive.car is not None and not archive.encrypted:
             # Another version may show the same block in another way, and a listing says how long that is.
             how = f"{__version__} {archive.kind.spelled} {archive.encoding} {settings.values.form}"

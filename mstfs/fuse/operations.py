@@ -166,6 +166,11 @@ class Operations(pyfuse3.Operations):
             if inode is not None:
                 inode.opens += count
 
+    def look_ahead(self) -> None:
+        """While nobody asks for anything: what may be asked for next."""
+        self.listings.look_ahead()
+        self.ahead.look_ahead()
+
     # --- look-up and attributes ---------------------------------------------------------------
 
     @answered

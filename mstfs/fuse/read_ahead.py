@@ -5,14 +5,18 @@ offered to the fast path, and once the end of the folder was reached, those befo
 the order of the listing misses rarely, and so does one that goes in any other order but takes them all. On
 read-only mounts a reader that is alone need not even ask: the kernel is given what was offered (fast_push.c).
 
+While that reader is busy with what it was given, the next files are made ready: it waits for them no longer
+than it takes to hand them over.
+
 Tricky bits
-    Files are rendered while the reader waits: with one processor for the reader and one for who answers it, a
-    thread beside them only takes turns with both.
+    What is not ready is made while the reader waits: with one processor for the reader and one for who
+    answers it, a thread beside them only takes turns with both.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 
 from mstfs.errors import MstfsError
@@ -21,6 +25,8 @@ from mstfs.view.inodes import Inode
 from mstfs.view.nodes import Leaf
 from mstfs.view.pages import FolderPages, Sibling
 from mstfs.view.view import View
+
+log = logging.getLogger("mstfs")
 
 FILE_BYTES = 64 << 10
 """Larger files are read ahead by the kernel itself."""
@@ -37,6 +43,12 @@ FIRST, MOST = 8, 512
 AT_ONCE = 64
 """Files that are made ready between two looks at the clock."""
 
+READY_AT_ONCE = 8
+"""Files that are made ready between two looks at whether somebody asks."""
+
+READY_BYTES = 1 << 20
+"""What may be ready in a folder."""
+
 SECONDS = 0.004
 """How long others may have to wait for us."""
 
@@ -49,12 +61,16 @@ QUIET_SECONDS = 1.0
 
 @dataclass
 class Window:
-    """How far a folder has been read ahead, by place in its pages or else by key; and how much comes next."""
+    """How far a folder has been read ahead, by place in its pages or else by key; and how much comes next.
+
+    What is `ready` comes before that: numbers of files and what they say.
+    """
 
     at: int = 0
     after: bytes = b""
     size: int = FIRST
     wrapped: bool = False
+    ready: list[tuple[int, bytes]] = field(default_factory=list)
 
     def end_reached(self) -> None:
         """Begin at the start of the folder; who comes back to all of it later goes slowly again."""
@@ -73,10 +89,13 @@ class ReadAhead:
         self.windows: OrderedDict[bytes, Window] = OrderedDict()
         self.pushes = view.workspace.read_only
         self.pushes_from = 0.0
+        self.reading: tuple[Window, bytes, FolderPages | None] | None = None
+        """The folder whose reader is busy with what it was given."""
 
     def begin_again(self) -> None:
         """Something is about to change: what was known of its folder is not known any more."""
         self.windows.clear()
+        self.reading = None
 
     def missed(self, inode: Inode) -> None:
         """A file was asked for that nobody had offered: perhaps its neighbours come next."""
@@ -111,9 +130,16 @@ class ReadAhead:
         more = True
         try:
             while more and wanted > 0:
-                more, files = self._some(window, folder, pages, min(wanted, AT_ONCE))
+                if window.ready:
+                    made, window.ready = window.ready[:AT_ONCE], window.ready[AT_ONCE:]
+                else:
+                    more, files = self._some(window, folder, pages, min(wanted, AT_ONCE))
+                    made = self._made(files)
                 wanted -= AT_ONCE
-                offered = self._offer(file for file in files if file.number != waiting)
+                offered = [number for number, _ in made if number != waiting]
+                for number, data in made:
+                    if number != waiting:
+                        self.fast.offer(number, data)
                 if (pushes and not self.fast.push(offered)) or perf_counter() > end:
                     break
         finally:
@@ -122,6 +148,31 @@ class ReadAhead:
                 self.pushes_from = perf_counter() + QUIET_SECONDS
         if not more:
             window.end_reached()
+        self.reading = (window, folder, pages) if pushes and more else None
+
+    def look_ahead(self) -> None:
+        """Make ready what comes next in a folder, until somebody asks for something."""
+        if self.reading is None:
+            return
+        end = perf_counter() + SECONDS
+        try:
+            window, folder, pages = self.reading
+            size = sum(len(data) for _, data in window.ready)
+            while len(window.ready) < window.size and size < READY_BYTES:
+                if self.fast.asked or perf_counter() > end:
+                    return
+                more, files = self._some(window, folder, pages, READY_AT_ONCE)
+                made = self._made(files)
+                window.ready += made
+                size += sum(len(data) for _, data in made)
+                if not more:
+                    window.end_reached()
+                    break
+        except MstfsError:
+            pass  # Who asks for it is told.
+        except Exception:
+            log.exception("unexpected error in reading ahead")
+        self.reading = None
 
     def _some(
         self, window: Window, folder: bytes, pages: FolderPages | None, count: int
@@ -135,10 +186,10 @@ class ReadAhead:
         window.at = min(first + count, pages.count)
         return window.at < pages.count, pages.files(first, window.at)
 
-    def _offer(self, files: Iterable[Sibling]) -> list[int]:
-        """Offer files; gives their numbers."""
+    def _made(self, files: Iterable[Sibling]) -> list[tuple[int, bytes]]:
+        """The numbers of files, and what they say; without what is large or cannot be read."""
         values = self.view.values
-        offered: list[int] = []
+        made: list[tuple[int, bytes]] = []
         for number, key, cid, size in files:
             try:
                 if size is None:
@@ -149,6 +200,5 @@ class ReadAhead:
             except MstfsError:
                 continue  # Who reads it is told.
             if len(data) == size:
-                self.fast.offer(number, data)
-                offered.append(number)
-        return offered
+                made.append((number, data))
+        return made

@@ -62,8 +62,8 @@ class Kernel(FastPath):
     def place_of(self, number: int) -> None:
         return None
 
-    def offer(self, number: int, data: bytes) -> None:
-        self.given.append((number, data))
+    def offer(self, files: list[tuple[int, bytes]]) -> None:
+        self.given += files
 
     def push(self, numbers: list[int]) -> bool:
         self.pushed_of_late += numbers

@@ -71,6 +71,9 @@ def test_what_is_made_reads_back(
     assert {key: dag_cbor.encode(value) for key, value in found.items()} == {
         key: dag_cbor.encode(value) for key, value in wanted.items()
     }
+    most = data.draw(st.integers(0, 300))
+    texts = [copy.file(cid, key) for key, cid in entries]
+    assert list(copy.values.whole(entries, most)) == [text if len(text) <= most else None for text in texts]
     for key, cid in entries:
         text = copy.file(cid, key)
         kind = copy.values.kind(key, cid)

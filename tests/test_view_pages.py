@@ -133,6 +133,11 @@ def test_a_page_holds_what_was_packed(tmp_path_factory: pytest.TempPathFactory, 
 
 def test_whatever_is_staged_or_published_differs(kit: Kit) -> None:
     pages = whole(kit)
+    check_differs(pages)
+    reader = kit.open(b"a.b.c/r0007.json")
+    kit.view.pin(reader)
+    assert kit.view.pages.differences(pages) == {b"r0007.json"}
+    check_differs(pages)
     kit.put(b"a.b.c/r0001.json", b'{"$type": "a.b.c", "n": 1000}')
     kit.put(b"a.b.c/new.json", b'{"$type": "a.b.c", "n": 1001}')
     kit.put(b"a.b.c/notes.txt", b"scratch")
@@ -186,8 +191,33 @@ def check_differs(pages: FolderPages) -> None:
     kit_pages = pages.view.pages
     names = {pages.spot(index).page.name(pages.spot(index).at) for index in range(pages.count)}
     differences = kit_pages.differences(pages)
+    differing = kit_pages.differing(pages)
     for name in names | differences | {b"absent.json", b"absent", b"%@"}:
         assert kit_pages.differs(pages, name) == (name in differences), name
+        assert differing(name) == (name in differences), name
+
+
+def test_the_files_among_some_entries(kit: Kit) -> None:
+    """Those that the kernel knows, wherever pages begin and end, but for those that differ."""
+    pages = whole(kit)
+    handed = [b"r%04d.json" % number for number in range(0, COUNT, 3)]
+    numbers = [hand_out(pages, name) for name in handed]
+
+    def found(first: int, end: int) -> list[bytes]:
+        files = list(pages.files(first, end))
+        for file in files:
+            assert file.cid == kit.view.workspace.staged.published(file.key)
+            assert file.size == kit.view.values.size(file.key, file.cid)
+            assert file.number == numbers[handed.index(file.key[6:] + b".json")]
+        return [file.key[6:] + b".json" for file in files]
+
+    for first in (0, 1, 5, PAGE - 1, PAGE, PAGE + 7):
+        for end in (first, first + 1, first + 40, PAGE, 2 * PAGE, COUNT):
+            assert found(first, min(end, COUNT)) == [
+                name for name in handed if first <= int(name[1:5]) < min(end, COUNT)
+            ]
+    kit.put(b"a.b.c/r0003.json", b'{"$type": "a.b.c", "n": 1000}')
+    assert found(0, 10) == [b"r0000.json", b"r0006.json", b"r0009.json"]
 
 
 def test_what_was_handed_out_gets_an_inode_when_it_is_asked_for(kit: Kit) -> None:

@@ -90,10 +90,8 @@ static int rebuild(size_t wanted, int all)
 
 /* --- what Python calls ------------------------------------------------------------------------------ */
 
-/* Offer the contents of a file. Without memory for it, they are not. */
-void mstfs_offer(uint64_t ino, const char *data, uint32_t size)
+static void offer(uint64_t ino, const char *data, uint32_t size)
 {
-    pthread_mutex_lock(&lock);
     struct file *file = find(ino);
     if (!file && (2 * (mstfs_offered + 1) <= slots || rebuild(slots ? 2 * slots : SLOTS_MIN, 1))) {
         size_t at = slot_of(ino);
@@ -113,6 +111,16 @@ void mstfs_offer(uint64_t ino, const char *data, uint32_t size)
         file->data = copy;
         file->size = size;
         mstfs_held += size;
+    }
+}
+
+/* Offer the contents of files, which stand one behind the other. Without memory for them, they are not offered. */
+void mstfs_offer(const uint64_t *inodes, const char *data, const uint32_t *sizes, size_t count)
+{
+    pthread_mutex_lock(&lock);
+    for (size_t index = 0; index < count; index++) {
+        offer(inodes[index], data, sizes[index]);
+        data += sizes[index];
     }
     pthread_mutex_unlock(&lock);
 }

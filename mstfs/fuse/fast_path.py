@@ -76,7 +76,7 @@ class FastPath:
         if not self.active or _loaded is None:
             return
         self._offer = _loaded.mstfs_offer
-        self._offer.argtypes = (ctypes.c_uint64, ctypes.c_char_p, ctypes.c_uint32)
+        self._offer.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
         self._forget = _loaded.mstfs_forget_offers
         self._held = ctypes.c_size_t.in_dll(_loaded, "mstfs_held")
         self._offered = ctypes.c_size_t.in_dll(_loaded, "mstfs_offered")
@@ -141,10 +141,13 @@ class FastPath:
         """How many files are offered, or were, and are known for that."""
         return int(self._offered.value) if self.active else 0
 
-    def offer(self, number: int, data: bytes) -> None:
-        """Offer the whole contents of a file, until it was read once."""
+    def offer(self, files: list[tuple[int, bytes]]) -> None:
+        """Offer files, by number and with all that they say, until each was read once."""
         self.idle = False
-        self._offer(number, data, len(data))
+        numbers = array("Q", [number for number, _ in files])
+        sizes = array("I", [len(data) for _, data in files])
+        data = b"".join([data for _, data in files])
+        self._offer(numbers.buffer_info()[0], data, sizes.buffer_info()[0], len(files))
 
     def forget(self) -> None:
         """Take back what was offered and not asked for. What was opened stays so."""

@@ -136,11 +136,9 @@ class ReadAhead:
                     more, files = self._some(window, folder, pages, min(wanted, AT_ONCE))
                     made = self._made(files)
                 wanted -= AT_ONCE
-                offered = [number for number, _ in made if number != waiting]
-                for number, data in made:
-                    if number != waiting:
-                        self.fast.offer(number, data)
-                if (pushes and not self.fast.push(offered)) or perf_counter() > end:
+                made = [file for file in made if file[0] != waiting]
+                self.fast.offer(made)
+                if (pushes and not self.fast.push([number for number, _ in made])) or perf_counter() > end:
                     break
         finally:
             # Nothing is pushed once the reader has its answer.
@@ -188,17 +186,10 @@ class ReadAhead:
 
     def _made(self, files: Iterable[Sibling]) -> list[tuple[int, bytes]]:
         """The numbers of files, and what they say; without what is large or cannot be read."""
-        values = self.view.values
-        made: list[tuple[int, bytes]] = []
-        for number, key, cid, size in files:
-            try:
-                if size is None:
-                    size = values.size(key, cid)
-                if size > FILE_BYTES:
-                    continue
-                data = values.read(key, cid, 0, size)
-            except MstfsError:
-                continue  # Who reads it is told.
-            if len(data) == size:
-                made.append((number, data))
-        return made
+        small = [file for file in files if file.size is None or file.size <= FILE_BYTES]
+        texts = self.view.values.whole([(file.key, file.cid) for file in small], FILE_BYTES)
+        return [
+            (file.number, text)
+            for file, text in zip(small, texts, strict=True)
+            if text is not None and (file.size is None or file.size == len(text))
+        ]

@@ -1,9 +1,10 @@
 """What every kind of value can do."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from mstfs.errors import MstfsError
 from mstfs.values.cache import ByteCache
 
 ValueKind: TypeAlias = Literal["record", "blob", "symlink"]
@@ -81,6 +82,18 @@ class Values(Protocol):
     def read(self, key: bytes, cid: bytes, offset: int, length: int) -> bytes:
         """A range of the file (of a symbolic link: of its target); shorter only at the end."""
         ...
+
+    def whole(self, files: Iterable[tuple[bytes, bytes]], most: int) -> Iterator[bytes | None]:
+        """What the files of some keys and values say; None for each that is larger or cannot be read.
+
+        For what is read once: of a record nothing is kept.
+        """
+        for key, cid in files:
+            try:
+                size = self.size(key, cid)
+                yield self.read(key, cid, 0, size) if size <= most else None
+            except MstfsError:
+                yield None
 
     def attributes(self, key: bytes, cid: bytes) -> ValueAttributes:
         """What the value carries beside its bytes, also for the CID of a folder, where folders have one.

@@ -1,13 +1,13 @@
 """The values of atproto repositories: records, shown as atproto JSON or as the DAG-CBOR that they are."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from mstfs.blocks.interface import BlockReader
 from mstfs.codec import cid as cids
 from mstfs.codec import dag_cbor
-from mstfs.errors import CborError, RecordError
+from mstfs.errors import CborError, MstfsError, RecordError
 from mstfs.repo import record
 from mstfs.values.cache import ByteCache
 from mstfs.values.interface import (
@@ -80,6 +80,16 @@ class RecordValues(Values):
 
     def read(self, key: bytes, cid: bytes, offset: int, length: int) -> bytes:
         return self.rendering(cid)[offset : offset + length]
+
+    def whole(self, files: Iterable[tuple[bytes, bytes]], most: int) -> Iterator[bytes | None]:
+        rendered, get, render = self.renderings.get, self.blocks_of_tree.get, self.form.render
+        for _, cid in files:
+            try:
+                data = rendered(cid) or render(get(cid))
+            except MstfsError:
+                yield None
+            else:
+                yield data if len(data) <= most else None
 
     def attributes(self, key: bytes, cid: bytes) -> ValueAttributes:
         return NO_ATTRIBUTES

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -243,17 +244,20 @@ class FolderPages:
 
     def files(self, first: int, end: int) -> Iterator[Sibling]:
         """The files among some entries that the kernel knows, but those of which the view must be asked."""
-        differs = self.view.pages.differs
-        for index in range(first, end):
-            page, at = self.spot(index)
-            if page.types[at] != FILE or not page.handed[at]:
-                continue
-            name = page.name(at)
-            if differs(self, name):
-                continue
-            key = self.namespace.key_of((*self.parts, name))
-            assert key is not None
-            yield Sibling(page.inodes[at], key, page.cid(at), page.sizes[at])
+        differs = self.view.pages.differing(self)
+        key_of, parts = self.namespace.key_of, self.parts
+        while first < end:
+            page, at = self.spot(first)
+            first += page.count - at
+            for place in range(at, min(page.count, page.count - (first - end))):
+                if page.types[place] != FILE or not page.handed[place]:
+                    continue
+                name = page.name(place)
+                if differs(name):
+                    continue
+                key = key_of((*parts, name))
+                assert key is not None
+                yield Sibling(page.inodes[place], key, page.cid(place), page.sizes[place])
 
     def attributes(self, spot: Spot) -> Attributes:
         """What `stat` says of an entry that is no difference."""
@@ -370,6 +374,27 @@ class Pages:
                 pages = self.by_path.get(b"/".join(path[:depth]))
                 if pages is not None:
                     pages.drift.add(path[depth])
+
+    def differing(self, pages: FolderPages) -> Callable[[bytes], bool]:
+        """What says of a name in a folder whether the view must be asked, until something changes."""
+        view = self.view
+        by_path, is_peculiar, prefix = view.inodes.by_path, view.inodes.is_peculiar, pages.prefix
+        if (
+            pages.drift
+            or len(view.workspace.edits)
+            or view.workspace.files.names(pages.path)
+            or view.pending
+            or view.kept
+            or view.folder_times
+            or view.names.nested
+        ):
+            return partial(self.differs, pages)
+
+        def has_peculiar_inode(name: bytes) -> bool:
+            inode = by_path.get(prefix + name)
+            return inode is not None and is_peculiar(inode)
+
+        return has_peculiar_inode
 
     def differs(self, pages: FolderPages, name: bytes) -> bool:
         """Whether the view must be asked of a name in a folder. True for all `differences`."""

@@ -254,7 +254,8 @@ int mstfs_folder_offer(int number, uint64_t inode, uint64_t parent, uint32_t fil
 
     if (!copy)
         return 0;
-    memcpy(copy, exceptions, count * sizeof(*copy));
+    if (count)
+        memcpy(copy, exceptions, count * sizeof(*copy));
     pthread_mutex_lock(&lock);
     struct folder *folder = folders[number];
     free(folder->exceptions);

@@ -140,7 +140,8 @@ int mstfs_push(const uint64_t *inodes, size_t count)
 
     pthread_mutex_lock(&lock);
     if (count <= MOST && (running || start()) && wait_for_it()) {
-        memcpy(wanted, inodes, count * sizeof(*inodes));
+        if (count)
+            memcpy(wanted, inodes, count * sizeof(*inodes));
         wanted_count = count;
         busy = ready = 1;
         pthread_cond_signal(&work);

@@ -13,7 +13,7 @@ from mstfs.fuse.attributes import EntryMaker
 from mstfs.fuse.fast_path import FastPath
 from mstfs.view.inodes import Inode
 from mstfs.view.names import in_control
-from mstfs.view.nodes import Leaf, Node, Stored
+from mstfs.view.nodes import Leaf, Stored
 from mstfs.view.writer import Writer
 
 
@@ -102,15 +102,13 @@ class NewFiles:
             return False
         if inode.invalid or inode.diverged or inode.outdated or inode.orphans or inode.pinned is not None:
             return False
-        return self._size(inode.node) == buffer.size
-
-    def _size(self, node: Node | None) -> int | None:
-        """How large a file is once its buffer is gone; None where it does not say so."""
+        node = inode.node
         if isinstance(node, Stored):
-            return node.file.size
+            return node.file.size == buffer.size
         if not isinstance(node, Leaf):
-            return None
+            return False
         try:
-            return self.view.reader(node).size
+            # A text that is kept is the one that was written.
+            return node.verbatim or self.view.values.size(node.key, node.cid) == buffer.size
         except MstfsError:
-            return None
+            return False

@@ -3,8 +3,9 @@
 Reading: find, cat of everything, grep -r, tar, cp -r out; each after a fresh mount (cold) and again (warm),
 with the index and the listings beside the CAR that an earlier mount has made; one process that opens, reads
 and closes every file in a random order; a blob read as a whole, and 1,000 pages of it at random.
-Writing: files created by one process, `cp -r` and `tar x` of records in, with the publication for mstfs. A
-peer that is not installed is left out, and why is said.
+Writing: files created by one process, `cp -r` and `tar x` of records in, with the publication for mstfs, and
+on passthrough_ll over tmpfs, which shows what the requests alone take.
+A peer that is not installed is left out, and why is said.
 
 Tricky bits
     ext4 does not use an inode again for some minutes after its file was deleted, and looks at each of those
@@ -60,10 +61,20 @@ def passthrough(scratch: Path) -> Path | str:
 class Peer:
     """A file system under test: how to mount it on a folder, and how to take it down."""
 
-    def __init__(self, name: str, command: list[str], after_copy: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        *,
+        after_copy: list[str] | None = None,
+        reads: bool = True,
+        writes: bool = False,
+    ) -> None:
         self.name = name
         self.command = command
         self.after_copy = after_copy
+        self.reads = reads
+        self.writes = writes
         self.pid = 0
 
     @contextmanager
@@ -205,12 +216,21 @@ def compare(scratch: Path, arguments: argparse.Namespace) -> None:
     own = [sys.executable, "-m", "mstfs", "mount", "-f"]
     publish = [sys.executable, "-m", "mstfs", "sync", str(mountpoint)]
     peers = [
-        Peer("mstfs", [*own, "--overlay", str(scratch / "overlay"), str(car), "{mnt}"], publish),
+        Peer(
+            "mstfs",
+            [*own, "--overlay", str(scratch / "overlay"), str(car), "{mnt}"],
+            after_copy=publish,
+            writes=True,
+        ),
         Peer("mstfs read-only", [*own, "--read-only", str(car), "{mnt}"]),
     ]
     with peers[0].mounted(mountpoint) as mounted:
         shutil.copytree(mounted, tree, symlinks=True)
     peers += others(scratch, tree, "tree.sqfs")
+    in_memory = Path(f"{copied_out()}-source")
+    if any(peer.name == "passthrough_ll" for peer in peers):
+        command = through(scratch / "passthrough_ll", in_memory)
+        peers.append(Peer("passthrough_ll on tmpfs", command, reads=False, writes=True))
     times: Times = {peer.name: {} for peer in peers}
     aside = scratch / "aside"
     aside.mkdir()
@@ -219,14 +239,22 @@ def compare(scratch: Path, arguments: argparse.Namespace) -> None:
         (scratch / "overlay").unlink(missing_ok=True)
         if (tree / COLLECTION).exists():
             (tree / COLLECTION).rename(aside / str(len(os.listdir(aside))))
+        shutil.rmtree(in_memory, ignore_errors=True)
+        in_memory.mkdir()
 
     for number in range(arguments.rounds):
         for peer in peers if number % 2 else peers[::-1]:
             measure(peer, mountpoint, new, times[peer.name], begin_again)
         print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
+    shutil.rmtree(in_memory, ignore_errors=True)
     if arguments.megabytes:
         measure_blob(scratch, mountpoint, arguments, times)
     show(times, "passthrough_ll", "wall ms", arguments.json)
+
+
+def through(program: Path, tree: Path) -> list[str]:
+    """passthrough_ll over a folder."""
+    return [str(program), "-f", "-o", f"source={tree},cache=always,timeout=86400", "{mnt}"]
 
 
 def others(scratch: Path, tree: Path, image: str) -> list[Peer]:
@@ -236,8 +264,7 @@ def others(scratch: Path, tree: Path, image: str) -> list[Peer]:
     if isinstance(program, str):
         print(f"passthrough_ll is left out: {program}", file=sys.stderr)
     else:
-        options = f"source={tree},cache=always,timeout=86400"
-        found.append(Peer("passthrough_ll", [str(program), "-f", "-o", options, "{mnt}"]))
+        found.append(Peer("passthrough_ll", through(program, tree), writes=True))
     if shutil.which("squashfuse_ll") and shutil.which("mksquashfs"):
         run("mksquashfs", tree, scratch / image, "-quiet", "-no-progress")
         found.append(Peer("squashfuse_ll", ["squashfuse_ll", "-f", str(scratch / image), "{mnt}"]))
@@ -279,16 +306,9 @@ def measure(
     peer: Peer, mountpoint: Path, new: Path, row: dict[str, list[float]], begin_again: Callable[[], None]
 ) -> None:
     """One round of one peer; `begin_again` takes away what was written to it, while it is not mounted."""
-    for work, command in reading(mountpoint).items():
-        with peer.mounted(mountpoint):
-            for phase in ("cold", "warm"):
-                row.setdefault(f"{work}, {phase}", []).append(clocked(command, work.startswith("grep")))
-                shutil.rmtree(copied_out(), ignore_errors=True)
-    with peer.mounted(mountpoint):
-        for phase in ("cold", "warm"):
-            took = timed(lambda: in_any_order(mountpoint))
-            row.setdefault(f"open, read, close in any order, {phase}", []).append(took)
-    if peer.name not in ("mstfs", "passthrough_ll"):
+    if peer.reads:
+        measure_reading(peer, mountpoint, row)
+    if not peer.writes:
         return
     copy = ["cp", "-r", str(new / COLLECTION), str(mountpoint / COLLECTION)]
     unpack = ["tar", "xf", f"{new}.tar", "-C", str(mountpoint)]
@@ -302,6 +322,19 @@ def measure(
         with peer.mounted(mountpoint):
             finish(peer, row, name, written())
     begin_again()
+
+
+def measure_reading(peer: Peer, mountpoint: Path, row: dict[str, list[float]]) -> None:
+    """What reads a whole tree, after a fresh mount and again."""
+    for work, command in reading(mountpoint).items():
+        with peer.mounted(mountpoint):
+            for phase in ("cold", "warm"):
+                row.setdefault(f"{work}, {phase}", []).append(clocked(command, work.startswith("grep")))
+                shutil.rmtree(copied_out(), ignore_errors=True)
+    with peer.mounted(mountpoint):
+        for phase in ("cold", "warm"):
+            took = timed(lambda: in_any_order(mountpoint))
+            row.setdefault(f"open, read, close in any order, {phase}", []).append(took)
 
 
 def finish(peer: Peer, row: dict[str, list[float]], work: str, took: float) -> None:

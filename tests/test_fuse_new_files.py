@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mstfs.archive import Archive, create_archive
+from mstfs.errors import MstfsError
 from mstfs.fuse.commands import Commands
 from mstfs.fuse.fast_path import NEW_BYTES, FastPath
 from mstfs.fuse.new_files import Expected
@@ -61,6 +62,28 @@ def test_before_a_change(tmp_path: Path, change: Callable[[Operations], None]) -
         assert "new" not in archive, "nobody has closed it"
         operations.writer.flush(new)
         assert (archive["old"], archive["new"]) == (b"closed", b"made")
+
+
+def test_a_file_is_made_though_the_end_of_another_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_archive(tmp_path / "map.car", "hamt3").close()
+    with Archive.open(tmp_path / "map.car", mode="write") as archive:
+        view = View(archive.workspace)
+        operations = Operations(view, Commands(view, None, 0))
+        root = view.inodes.by_number[ROOT]
+        old = operations.writer.create(root, b"old", 0o600)
+        fast: Any = Made(old.number)
+        operations.go_fast(fast)
+        operations.new_files.expected = Expected(root, b"new", plain_number(b"new"))
+
+        def fail(*arguments: object) -> None:
+            raise MstfsError("the disk is full")
+
+        monkeypatch.setattr(operations.writer, "release", fail)
+        with pytest.raises(MstfsError, match="full"):
+            operations.changed()
+        assert view.read(view.inodes.by_path[b"new"], 0, 100) == b"made"
 
 
 def test_c_has_the_same_room() -> None:

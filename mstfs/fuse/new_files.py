@@ -62,11 +62,14 @@ class NewFiles:
             return
         made, closed = self.fast.take_new()
         inode = self.view.inodes.by_number.get(closed)
-        if inode is not None:
-            self.writer.release(inode)
-        if made:
-            self.before_change()
-            self._make()
+        try:
+            if inode is not None:
+                self.writer.release(inode)
+        finally:
+            # The kernel was told of it, whatever becomes of the other one.
+            if made:
+                self.before_change()
+                self._make()
 
     def _make(self) -> None:
         assert self.expected is not None

@@ -91,23 +91,23 @@ class Operations(pyfuse3.Operations):
         self.handles: dict[int, Listing | bytes] = {}
         self.next_handle = 1
         self.handles_are_inodes = False
-        self.fast = FastPath(active=False)
-        self.ahead = ReadAhead(view, self.fast)
-        self.new_files = NewFiles(self.writer, self.fast, self.entries, self.changed)
+        self._use(FastPath(active=False))
         commands.before_change = self.changed
-        self.listings = Listings(view, self.fast, self.entries)
         self.errors = 0
         self.requests: Counter[str] = Counter()
         self.answering = 0
         self.for_root_alone = False
         self.pauses = pauses.wanted()
 
-    def go_fast(self, fast: FastPath) -> None:
-        """Let what `fast` can do be done without Python; call it between `pyfuse3.init` and `main`."""
+    def _use(self, fast: FastPath) -> None:
         self.fast = fast
         self.ahead = ReadAhead(self.view, fast)
         self.new_files = NewFiles(self.writer, fast, self.entries, self.changed)
         self.listings = Listings(self.view, fast, self.entries)
+
+    def go_fast(self, fast: FastPath) -> None:
+        """Let what `fast` can do be done without Python; call it between `pyfuse3.init` and `main`."""
+        self._use(fast)
         if not fast.active:
             return
         self.view.pages.begin(fast)

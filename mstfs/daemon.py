@@ -207,7 +207,7 @@ def serve(settings: Settings, ready: Ready) -> None:
                 f"{settings.mountpoint} cannot be mounted: {error}; the reason stands above if fusermount3 "
                 "gave one (allow_other needs user_allow_other in /etc/fuse.conf, unless you are root)"
             ) from None
-        operations.go_fast(FastPath())
+        operations.go_fast(FastPath(), archive.car)
         wait_awake(operations.fast, lambda: operations.answering > 0, operations.look_ahead)
         if archive.car is not None and not archive.encrypted:
             # Another version may show the same block in another way, and a listing says how long that is.
@@ -222,6 +222,7 @@ def serve(settings: Settings, ready: Ready) -> None:
             trio.run(_run, settings, operations, commands, announce, instruments=instruments)
         finally:
             notify("STOPPING=1")
+            operations.large_files.end()
             pyfuse3.close(unmount=True)
             _settle(operations)
             wanted = settings.publish_on_unmount and not commands.held

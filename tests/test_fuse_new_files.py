@@ -49,7 +49,7 @@ def test_before_a_change(tmp_path: Path, change: Callable[[Operations], None]) -
         operations.writer.write(old, 0, b"closed")
         operations.writer.flush(old)
         fast: Any = Made(old.number)
-        operations.go_fast(fast)
+        operations.go_fast(fast, None)
         operations.new_files.expected = Expected(root, b"new", plain_number(b"new"))
         listed = operations.listings.version
         change(operations)
@@ -74,7 +74,7 @@ def test_a_file_is_made_though_the_end_of_another_failed(
         root = view.inodes.by_number[ROOT]
         old = operations.writer.create(root, b"old", 0o600)
         fast: Any = Made(old.number)
-        operations.go_fast(fast)
+        operations.go_fast(fast, None)
         operations.new_files.expected = Expected(root, b"new", plain_number(b"new"))
 
         def fail(*arguments: object) -> None:

@@ -18,7 +18,7 @@ from typing import Literal
 
 from blake3 import blake3
 
-from mstfs.blocks import car_index
+from mstfs.blocks import car_index, car_tags
 from mstfs.blocks.car_embedded import EmbeddedIndex
 from mstfs.blocks.car_format import Frame, read_all, read_at, read_frame
 from mstfs.blocks.car_index import SMALL_BYTES, CarIndex, Hit, Stamp, Summary
@@ -57,6 +57,7 @@ class CarFile:
         self._trusted = False
         self._copies: dict[int, Hit | None] = {}
         self._ahead: fast_ahead.Reader | None = None
+        self._tags: car_tags.Tags | None = None
         self._index: CarIndex | EmbeddedIndex
         self.read_small: ReadSmall
         self._sound: bytearray
@@ -100,6 +101,8 @@ class CarFile:
             self._stop_ahead()
             self._index.close()
             self.read_small = read_nothing
+            if self._tags is not None:
+                os.close(self._tags.fd)
             os.close(self._fd)
             self._fd = -1
 
@@ -184,6 +187,16 @@ class CarFile:
         if hit is None and cids.identity_data(cid) is None and self._renew_index(cid):
             hit = self._index.find(cid)
         return None if hit is None else hit[1:]
+
+    def fileno(self) -> int:
+        """The file, for who reads what `locate` gives."""
+        return self._fd
+
+    def tags(self) -> car_tags.Tags:
+        """What the pages of blocks that were hashed are known by, open until the CAR is closed."""
+        if self._tags is None:
+            self._tags = car_tags.open_tags(self._sidecars.of(car_tags.SUFFIX))
+        return self._tags
 
     def _get_carefully(self, cid: bytes, hit: Hit | None) -> bytes:
         # What the index said is not there, or not sound: look at the index itself, and for copies.
@@ -301,11 +314,11 @@ class CarFile:
         return self._index.summary
 
     def _load(self) -> CarIndex | None:
-        loaded = (car_index.load(path, self._stamp) for path in self._sidecars)
+        loaded = (car_index.load(path, self._stamp) for path in self._sidecars.of(car_index.SUFFIX))
         return next((index for index in loaded if index is not None), None)
 
     def _build(self) -> CarIndex:
-        index = car_index.build(self._fd, self._frame, self._stamp, self._sidecars)
+        index = car_index.build(self._fd, self._frame, self._stamp, self._sidecars.of(car_index.SUFFIX))
         self._trusted = True
         return index
 
@@ -354,23 +367,27 @@ def _open_regular(path: Path) -> int:
 
 
 class _Sidecars:
-    # The places where the index may be, best first.
+    # The places where what belongs to a CAR may be, best first.
     def __init__(self, path: Path, index: Path | None, cache_dir: Path | None, enabled: bool) -> None:
         self._path = path
         self._index = index
         self._cache_dir = cache_dir
         self._enabled = enabled
 
-    def __iter__(self) -> Iterator[Path]:
+    def of(self, suffix: str) -> Iterator[Path]:
         if not self._enabled:
             return
         if self._index is not None:
-            yield self._index
+            yield (
+                self._index
+                if suffix == car_index.SUFFIX
+                else self._index.with_name(self._index.name + suffix)
+            )
             return
-        yield self._path.with_name(self._path.name + car_index.SUFFIX)
+        yield self._path.with_name(self._path.name + suffix)
         folder = self._cache_dir
         if folder is None:
             from platformdirs import user_cache_path
 
             folder = user_cache_path("mstfs")
-        yield folder / (blake3(os.fsencode(self._path.absolute())).hexdigest() + car_index.SUFFIX)
+        yield folder / (blake3(os.fsencode(self._path.absolute())).hexdigest() + suffix)

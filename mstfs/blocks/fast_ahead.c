@@ -8,7 +8,7 @@
  * mutex is held for moments only, and nothing of Python is called meanwhile.
  */
 #define PY_SSIZE_T_CLEAN
-#include "fast_sha256.h"
+#include "fast_crypto.h"
 
 #include <Python.h>
 #include <pthread.h>
@@ -300,7 +300,9 @@ static struct PyModuleDef MODULE = {
 
 PyMODINIT_FUNC PyInit_fast_ahead(void)
 {
-    mstfs_sha256_find();
+    Py_XDECREF(PyImport_ImportModule("_hashlib"));
+    PyErr_Clear();
+    mstfs_crypto_find();
     PyObject *module = PyModule_Create(&MODULE), *type = PyType_FromSpec(&SPEC);
     if (!module || !type || PyModule_AddObjectRef(module, "Reader", type))
         Py_CLEAR(module);

@@ -5,7 +5,7 @@
  * takes one or two pages of a large index into memory, and never longer than halving, whatever an attacker made.
  */
 #define PY_SSIZE_T_CLEAN
-#include "fast_sha256.h"
+#include "fast_crypto.h"
 
 #include <Python.h>
 #include <stdint.h>
@@ -170,7 +170,9 @@ static struct PyModuleDef MODULE = {
 
 PyMODINIT_FUNC PyInit_fast_index(void)
 {
-    mstfs_sha256_find();
+    Py_XDECREF(PyImport_ImportModule("_hashlib"));
+    PyErr_Clear();
+    mstfs_crypto_find();
     context = mstfs_sha256_new();
     return PyModule_Create(&MODULE);
 }

@@ -6,7 +6,7 @@
 #include <linux/fuse.h>
 #include <stdint.h>
 
-#define MSTFS_READER (1ull << 63) /* set in the handle of who only reads; as in mstfs/fuse/operations.py */
+#define MSTFS_READER (1ull << 63) /* set in the handle of who only reads; as in mstfs/fuse/fast_path.py */
 
 #if FUSE_MINOR_VERSION >= 11
 #define MSTFS_NO_FLUSH(fi) ((fi)->noflush = 1)

@@ -11,6 +11,7 @@
  * moment; everything else goes the usual way:
  *   READ of a file whose contents were offered, OPEN of it, for reading only, its RELEASE (fast_files.c), and FLUSH
  *   of such a handle, if it comes;
+ *   READ of a large file whose blocks were told of (fast_large.c);
  *   READDIRPLUS of a folder that was offered, and GETATTR of what is in it (fast_listing.c);
  *   CREATE of a file that Python expects, the WRITE that follows, and RELEASE (fast_new.c);
  *   GETXATTR of names that no file here has (security.*, system.*), which the kernel asks for at each write.
@@ -38,6 +39,7 @@
 #include <time.h>
 
 #include "fast_files.h"
+#include "fast_large.h"
 #include "fast_listing.h"
 #include "fast_new.h"
 #include "fast_push.h"
@@ -55,6 +57,7 @@ uint64_t mstfs_answered = 0;     /* requests that were answered here */
 
 static struct fuse_lowlevel_ops theirs;
 static int answering = 0;        /* the request that is being processed is answered here */
+static int is_large = 0;         /* it reads a large file */
 static int device = -1;          /* /dev/fuse, once there was a request */
 
 static int (*real_receive)(struct fuse_session *, struct fuse_buf *);
@@ -77,6 +80,10 @@ int mstfs_device(void)
 
 static void own_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
+    if (answering && is_large) {
+        mstfs_large_read(req, ino, size, off);
+        return;
+    }
     if (answering) {
         mstfs_files_read(req, ino, size, off);
         return;
@@ -222,7 +229,9 @@ static int is_ours(const struct fuse_buf *buf)
     }
     if (head->opcode == FUSE_READ)
         mstfs_push_saw(head->pid);
-    return mstfs_files_answers(head, argument) || mstfs_new_answers(head, argument, buf->size - sizeof(*head));
+    is_large = mstfs_large_answers(head, argument);
+    return is_large || mstfs_files_answers(head, argument)
+        || mstfs_new_answers(head, argument, buf->size - sizeof(*head));
 }
 
 static int64_t now(void)
@@ -300,7 +309,7 @@ static int find_real(void *libfuse)
     reply_err = dlsym(libfuse, "fuse_reply_err");
     reply_open = dlsym(libfuse, "fuse_reply_open");
     return real_receive && real_process && real_fd && reply_err && reply_open
-        && mstfs_files_init(libfuse) && mstfs_listing_init(libfuse) && mstfs_new_init(libfuse);
+        && mstfs_files_init(libfuse) && mstfs_large_init(libfuse) && mstfs_listing_init(libfuse) && mstfs_new_init(libfuse);
 }
 
 struct fuse_session *fuse_session_new(struct fuse_args *args, const struct fuse_lowlevel_ops *op, size_t op_size,

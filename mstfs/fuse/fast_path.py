@@ -18,8 +18,14 @@ log = logging.getLogger("mstfs")
 
 _loaded: ctypes.CDLL | None = None
 
+READER = 1 << 63
+"""Set in the handle of a file that was opened for reading only; as in `fast_files.h`."""
+
 NEW_BYTES = 64 << 10
 """What a new file may hold before Python is asked; as in `fast_new.c`."""
+
+LEAF_BYTES = 56
+"""What is told of a block of a large file; as in `fast_large.c`."""
 
 _ASKED = (1 << 32) - 1
 
@@ -92,6 +98,7 @@ class FastPath:
         self._pushed = ctypes.c_size_t.in_dll(_loaded, "mstfs_pushed")
         self._reads_alone = _loaded.mstfs_reads_alone
         self._declare_listings(_loaded)
+        self._declare_large(_loaded)
         self.new = NewFile.in_dll(_loaded, "mstfs_new")
         self._expect = _loaded.mstfs_new_expect
         self._expect.argtypes = (*(ctypes.c_uint64, ctypes.c_char_p, ctypes.c_uint64), *[ctypes.c_uint32] * 3)
@@ -120,6 +127,23 @@ class FastPath:
         self._folder, self._index = count(), count()
         self._folder_at = ctypes.addressof(self._folder)
         self._index_at = ctypes.addressof(self._index)
+
+    def _declare_large(self, loaded: ctypes.CDLL) -> None:
+        number, pointer, word = ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64
+        self._begin_large = loaded.mstfs_large_begin
+        self._begin_large.argtypes = (number, number, ctypes.c_char_p, number)
+        self._tell_large = loaded.mstfs_large_tell
+        self._tell_large.argtypes = (word, word, ctypes.c_char_p, ctypes.c_size_t)
+        self._withdraw_large = loaded.mstfs_large_withdraw
+        self._get_large = loaded.mstfs_large_get
+        self._get_large.argtypes = (word, word, word, pointer)
+        self._get_large.restype = ctypes.c_ssize_t
+        self._failed_large = loaded.mstfs_large_failed
+        self._failed_large.argtypes = (pointer,)
+        self._failed_large.restype = pointer
+        self._finish_large = loaded.mstfs_large_finish
+        self._finish_large.argtypes = (pointer, number, ctypes.c_char_p, ctypes.c_size_t)
+        self._end_large = loaded.mstfs_large_end
 
     @property
     def answered(self) -> int:
@@ -268,3 +292,45 @@ class FastPath:
         """
         closed, self.new.closed = self.new.closed, 0
         return bool(self._take_new()), closed
+
+    # --- large files --------------------------------------------------------------------------
+
+    def begin_large(self, file: int, tags: int, secret: bytes, event: int) -> bool:
+        """Read large files from now on: out of an open CAR, with its tags (-1: none).
+
+        `event` is an eventfd that is written to when there is something for `failed_large`.
+        """
+        return bool(self._begin_large(file, tags, secret, event))
+
+    def tell_large(self, number: int, size: int, leaves: bytes) -> None:
+        """Tell of blocks of a file, one behind the other: 56 bytes for each, as `fast_large.c` says."""
+        self._tell_large(number, size, leaves, len(leaves) // LEAF_BYTES)
+
+    def withdraw_large(self) -> None:
+        """Before anything changes: Python answers for every large file."""
+        self._withdraw_large()
+
+    def read_large(self, number: int, offset: int, length: int) -> bytes | None:
+        """Bytes of a file that was told of; None if not all of these blocks were told of.
+
+        ValueError if one of them is not what it should be.
+        """
+        buffer = ctypes.create_string_buffer(length)
+        count = self._get_large(number, offset, length, buffer)
+        if count < -1:
+            raise ValueError("a block is not what it should be")
+        return ctypes.string_at(buffer, count) if count >= 0 else None
+
+    def failed_large(self) -> tuple[int, int, int, int] | None:
+        """A request that must be answered here: its name, the file, the offset and the length."""
+        asked = (ctypes.c_uint64 * 3)()
+        request = self._failed_large(asked)
+        return (request, *asked) if request else None
+
+    def finish_large(self, request: int, error: int, data: bytes) -> None:
+        """Answer such a request: with an error, or with data."""
+        self._finish_large(request, error, data, len(data))
+
+    def end_large(self) -> None:
+        """Read nothing any more; what is left is answered with EIO."""
+        self._end_large()

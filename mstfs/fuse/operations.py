@@ -18,12 +18,14 @@ import pyfuse3
 import trio
 from pyfuse3 import FileHandleT, FileInfo, FileNameT, FUSEError, InodeT
 
+from mstfs.blocks.car import CarFile
 from mstfs.errors import MstfsError
 from mstfs.fuse import kernel_cache, pauses, turns
 from mstfs.fuse.attributes import EntryMaker
 from mstfs.fuse.commands import Commands
 from mstfs.fuse.errnos import errno_of
-from mstfs.fuse.fast_path import FastPath
+from mstfs.fuse.fast_path import READER, FastPath
+from mstfs.fuse.large_files import LargeFiles
 from mstfs.fuse.listings import Listing, Listings
 from mstfs.fuse.new_files import NewFiles
 from mstfs.fuse.read_ahead import ReadAhead
@@ -38,9 +40,6 @@ from mstfs.view.view import View
 from mstfs.view.writer import Writer
 
 log = logging.getLogger("mstfs")
-
-READER = 1 << 63
-"""Set in the handle of a file that was opened for reading only."""
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
 
@@ -91,7 +90,7 @@ class Operations(pyfuse3.Operations):
         self.handles: dict[int, Listing | bytes] = {}
         self.next_handle = 1
         self.handles_are_inodes = False
-        self._use(FastPath(active=False))
+        self._use(FastPath(active=False), None)
         commands.before_change = self.changed
         self.errors = 0
         self.requests: Counter[str] = Counter()
@@ -99,15 +98,16 @@ class Operations(pyfuse3.Operations):
         self.for_root_alone = False
         self.pauses = pauses.wanted()
 
-    def _use(self, fast: FastPath) -> None:
+    def _use(self, fast: FastPath, car: CarFile | None) -> None:
         self.fast = fast
+        self.large_files = LargeFiles(self.view, fast, car, self.read)
         self.ahead = ReadAhead(self.view, fast)
         self.new_files = NewFiles(self.writer, fast, self.entries, self.changed)
         self.listings = Listings(self.view, fast, self.entries)
 
-    def go_fast(self, fast: FastPath) -> None:
+    def go_fast(self, fast: FastPath, car: CarFile | None) -> None:
         """Let what `fast` can do be done without Python; call it between `pyfuse3.init` and `main`."""
-        self._use(fast)
+        self._use(fast, car)
         if not fast.active:
             return
         self.view.pages.begin(fast)
@@ -159,6 +159,7 @@ class Operations(pyfuse3.Operations):
         self.fast.idle_folder()
         self.listings.withdraw()
         self.ahead.begin_again()
+        self.large_files.begin_again()
         if self.fast.idle:
             return
         for number, count in self.fast.stand_down():
@@ -421,7 +422,8 @@ class Operations(pyfuse3.Operations):
         inode = self.inode(fh & ~READER)
         if self.handles_are_inodes and off == 0:
             self.ahead.missed(inode)
-        return self.view.read(inode, off, size)
+        data = self.large_files.read(inode, off, size)
+        return self.view.read(inode, off, size) if data is None else data
 
     @answered
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:

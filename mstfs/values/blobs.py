@@ -6,6 +6,7 @@ from mstfs.codec import cid as cids
 from mstfs.errors import LimitExceeded, ReadOnly
 from mstfs.limits import LOADED_BYTES
 from mstfs.tree.sharded.tree import ShardedTree
+from mstfs.tree.unixfs.file import RawPart
 from mstfs.values.cache import ByteCache
 from mstfs.values.interface import (
     NO_ATTRIBUTES,
@@ -43,6 +44,9 @@ class BlobValues(Values):
 
     def read(self, key: bytes, cid: bytes, offset: int, length: int) -> bytes:
         return self._stored.source(cid).read(offset, length)
+
+    def raw_parts(self, key: bytes, cid: bytes, offset: int, most: int) -> list[RawPart]:
+        return self._stored.raw_parts(cid, offset, most)
 
     def attributes(self, key: bytes, cid: bytes) -> ValueAttributes:
         return NO_ATTRIBUTES

@@ -20,6 +20,7 @@ from mstfs.tree.hamt.layout import Layout
 from mstfs.tree.hamt.pyhamt2 import PyHamt2
 from mstfs.tree.hamt.pyhamt3 import PyHamt3
 from mstfs.tree.hamt.tree import HamtTree
+from mstfs.tree.unixfs.file import RawPart
 from mstfs.values.cache import ByteCache
 from mstfs.values.cipher import OVERHEAD, Cipher, Plain
 from mstfs.values.hamt_writer import HamtWriter
@@ -196,6 +197,11 @@ class HamtValues(Values):
         if kind == "record":
             return self._text(key, cid)[offset : offset + length]
         return self._source(key, cid).read(start + offset, length)
+
+    def raw_parts(self, key: bytes, cid: bytes, offset: int, most: int) -> list[RawPart]:
+        if self.sealed(key) or self._decodes(cid):
+            return []
+        return self._stored.raw_parts(cid, offset, most)
 
     def attributes(self, key: bytes, cid: bytes) -> ValueAttributes:
         return NO_ATTRIBUTES

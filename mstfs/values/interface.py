@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from mstfs.errors import MstfsError
+from mstfs.tree.unixfs.file import RawPart
 from mstfs.values.cache import ByteCache
 
 ValueKind: TypeAlias = Literal["record", "blob", "symlink"]
@@ -82,6 +83,13 @@ class Values(Protocol):
     def read(self, key: bytes, cid: bytes, offset: int, length: int) -> bytes:
         """A range of the file (of a symbolic link: of its target); shorter only at the end."""
         ...
+
+    def raw_parts(self, key: bytes, cid: bytes, offset: int, most: int) -> list[RawPart]:
+        """Parts of the file that are raw blocks, from that which holds `offset` on, in order, at most `most`.
+
+        None where it consists of something else there. Reads no leaf; errors as for `read`.
+        """
+        return []
 
     def whole(self, files: Iterable[tuple[bytes, bytes]], most: int) -> Iterator[bytes | None]:
         """What the files of some keys and values say; None for each that is larger or cannot be read.

@@ -5,6 +5,7 @@ from typing import Protocol
 from mstfs.blocks.interface import BlockReader
 from mstfs.codec import cid as cids
 from mstfs.errors import Refused
+from mstfs.tree.unixfs.file import RawPart, raw_parts
 from mstfs.tree.unixfs.tree import UnixfsTree
 from mstfs.values.cache import ByteCache
 from mstfs.values.interface import ReadRange
@@ -92,6 +93,12 @@ class Stored:
         if cids.codec_of(cid) == cids.DAG_PB:
             return UnixfsSource(self.unixfs, cid)
         return BlockSource(self._blocks, self._cache, cid)
+
+    def raw_parts(self, cid: bytes, offset: int, most: int) -> list[RawPart]:
+        """As `Values.raw_parts`, of what a CID names."""
+        if cids.codec_of(cid) == cids.DAG_PB:
+            return raw_parts(self.unixfs.node, cid, offset, most)
+        return [RawPart(0, self._blocks.length(cid), cid)]
 
     def whole(self, cid: bytes) -> bytes:
         """All of what a CID names."""

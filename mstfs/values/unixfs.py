@@ -13,7 +13,7 @@ from mstfs.limits import LOADED_BYTES
 from mstfs.tree.node_cache import NodeCache
 from mstfs.tree.unixfs import file as files
 from mstfs.tree.unixfs.directory import is_raw
-from mstfs.tree.unixfs.file import DIRECTORY, NANOS, SYMLINK
+from mstfs.tree.unixfs.file import DIRECTORY, NANOS, SYMLINK, RawPart
 from mstfs.tree.unixfs.node import FILES, UnixfsNode, content, decode
 from mstfs.tree.unixfs.tree import UnixfsTree, cost_of
 from mstfs.values.interface import (
@@ -80,6 +80,11 @@ class UnixfsValues(Values):
         if node.kind == KIND_SYMLINK:
             return node.data[offset : offset + length]
         return files.read(self._load, cid, offset, length, self.tree.expect_after(cid, offset, length))
+
+    def raw_parts(self, key: bytes, cid: bytes, offset: int, most: int) -> list[RawPart]:
+        if is_raw(cid):
+            return [RawPart(0, self.tree.blocks.length(cid), cid)]
+        return files.raw_parts(self._load, cid, offset, most)
 
     def attributes(self, key: bytes, cid: bytes) -> ValueAttributes:
         if is_raw(cid):

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 from mstfs.codec.dag_pb import KIND_SYMLINK, Mtime
 from mstfs.errors import LimitExceeded, MissingBlock, MissingBlocks, NodeError, Refused
 from mstfs.limits import FILE_DEPTH, FILE_VISITS
+from mstfs.tree.unixfs.directory import is_raw
 from mstfs.tree.unixfs.node import DIRECTORIES, FILES, Load, UnixfsNode, content
 
 NANOS = 1_000_000_000
@@ -106,6 +107,53 @@ def pieces(
     if offset < len(top.data):
         yield top.data[offset:stop]
     return (yield from _below(load, cid, top, offset, stop, expect))
+
+
+class RawPart(NamedTuple):
+    """A part of a file that should be a whole raw block: where it starts, and how many bytes it claims."""
+
+    start: int
+    length: int
+    cid: bytes
+
+
+def raw_parts(load: Load, cid: bytes, offset: int, most: int) -> list[RawPart]:
+    """Parts of one node, one behind the other, at most `most`, and among them that which holds `offset`.
+
+    None where what holds it is no raw block. Reads the nodes on the way and no leaf; nothing says yet that
+    blocks have as many bytes as is claimed. Raises what `read` does.
+    """
+    cid, node = _top(load, cid)
+    base = 0
+    for _ in range(FILE_DEPTH):
+        ends, links = node.ends, node.links
+        at = bisect_right(ends, offset - base)
+        if offset - base < len(node.data) or at == len(links):
+            return []
+        start = base + (ends[at - 1] if at else len(node.data))
+        if is_raw(links[at]):
+            return _raw_around(node, base, at, most)
+        child = load(links[at])
+        _check_child(cid, links[at], child, base + ends[at] - start)
+        cid, node, base = links[at], child, start
+    raise LimitExceeded(f"a file is a tree of more than {FILE_DEPTH} levels")
+
+
+def _raw_around(node: UnixfsNode, base: int, at: int, most: int) -> list[RawPart]:
+    # Of a node that starts at `base`: the raw links that the one at `at` is among, of each `most` links.
+    first = at - at % most
+    parts: list[RawPart] = []
+    start = base + (node.ends[first - 1] if first else len(node.data))
+    for index in range(first, min(first + most, len(node.links))):
+        end = base + node.ends[index]
+        if not is_raw(node.links[index]):
+            if index > at:
+                break
+            parts.clear()
+        elif end > start:
+            parts.append(RawPart(start, end - start, node.links[index]))
+        start = end
+    return parts
 
 
 class _Frame(NamedTuple):

@@ -1,0 +1,155 @@
+"""Large files: the fast path is told which blocks they consist of, and reads these itself (`fast_large.c`).
+
+The first read of a part of a file comes here; then the blocks of the node that this part hangs in are told
+of, as far as they are raw and stand in the CAR. So what a reader goes through or jumps about in is read
+without Python, but for one request in each node. Whatever is wrong with a block is Python's to say.
+"""
+
+import logging
+import os
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import trio
+from pyfuse3 import FileHandleT, FUSEError
+
+from mstfs.blocks.car import CarFile
+from mstfs.blocks.car_tags import SECRET_BYTES
+from mstfs.codec import cid as cids
+from mstfs.errors import MstfsError
+from mstfs.fuse.fast_path import FastPath
+from mstfs.tree.unixfs.file import RawPart
+from mstfs.view.inodes import Inode
+from mstfs.view.nodes import Leaf
+from mstfs.view.view import View
+
+log = logging.getLogger("mstfs")
+
+SMALLER_BYTES = 64 << 10
+"""Files up to this size are read ahead as a whole (`read_ahead.py`)."""
+
+FEW, MOST = 16, 1024
+"""Blocks that are told of at once: soon after a change, which takes all back, and later."""
+
+BLOCK_BYTES = 4 << 20
+"""Larger blocks are read by Python; as in `fast_parts.h`."""
+
+OTHERS = 1 << 12
+"""Files that are remembered because they cannot be read here."""
+
+_HEAD = bytes((1, cids.RAW, cids.SHA2_256, 32))
+_LEAF = struct.Struct("=QQQ32s")  # as in fast_large.c
+
+Read = Callable[[FileHandleT, int, int], Awaitable[bytes]]
+
+
+class LargeFiles:
+    """What the fast path is told of large files. Without a CAR, or a fast path, nothing.
+
+    `read` is the handler of READ, for what the fast path could not read after all.
+    """
+
+    def __init__(self, view: View, fast: FastPath, car: CarFile | None, read: Read) -> None:
+        self.view = view
+        self.fast = fast
+        self.car = car if fast.active else None
+        self.answer = read
+        self.event = -1
+        self.known: set[int] = set()
+        """Files that the fast path was told of."""
+        self.others: set[int] = set()
+        """Files that it cannot read."""
+        self.most = MOST
+
+    def begin_again(self) -> None:
+        """Something is about to change: Python answers for every file."""
+        self.others.clear()
+        if self.known:
+            self.known.clear()
+            self.most = FEW
+            self.fast.withdraw_large()
+
+    def read(self, inode: Inode, offset: int, length: int) -> bytes | None:
+        """Bytes of a large file, of which the fast path knows more from now on; None if it cannot read it."""
+        car, number = self.car, inode.number
+        if car is None or offset + length <= SMALLER_BYTES or number in self.others:
+            return None
+        node = self.view.node(inode)
+        if not isinstance(node, Leaf) or node.verbatim or inode.buffer or inode.pinned:
+            return None
+        values, key, cid = self.view.values, node.key, node.cid
+        try:
+            size = values.size(key, cid)
+            parts = values.raw_parts(key, cid, offset, self.most) if size > SMALLER_BYTES else []
+            leaves = self._located(car, parts)
+        except MstfsError:
+            leaves = b""  # Who reads it is told.
+        if not leaves or not self._begun(car):
+            self._leave(number)
+            return None
+        self.known.add(number)
+        self.most = min(2 * self.most, MOST)
+        self.fast.tell_large(number, size, leaves)
+        try:
+            return self.fast.read_large(number, offset, length)
+        except ValueError:
+            self._leave(number)
+            return None
+
+    def _leave(self, number: int) -> None:
+        """Python answers for a file, as far as the fast path does not know it."""
+        if len(self.others) >= OTHERS:
+            self.others.clear()
+        self.others.add(number)
+
+    def _located(self, car: CarFile, parts: list[RawPart]) -> bytes:
+        """As the fast path wants them: those that stand in the CAR, up to the first that does not."""
+        leaves = []
+        for start, length, cid in parts:
+            found = car.locate(cid) if cid[:4] == _HEAD else None
+            if found is None or found[1] != length or length > BLOCK_BYTES:
+                break
+            leaves.append(_LEAF.pack(start, *found, cid[4:]))
+        return b"".join(leaves)
+
+    # --- what could not be read -----------------------------------------------------------------
+
+    def _begun(self, car: CarFile) -> bool:
+        """Open what it takes, when the first large file is read; whether that could be done."""
+        if self.event < 0:
+            try:
+                tags, secret = car.tags() if car.verify == "once" else (-1, bytes(SECRET_BYTES))
+                self.event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            except OSError as error:
+                log.warning("large files are read by Python: %s", error)
+                self.car = None
+                return False
+            if not self.fast.begin_large(car.fileno(), tags, secret, self.event):
+                self.end()
+                return False
+            trio.lowlevel.spawn_system_task(self._answer_failed)
+        return True
+
+    async def _answer_failed(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self.event)
+            with suppress(BlockingIOError):
+                os.eventfd_read(self.event)
+            while (failed := self.fast.failed_large()) is not None:
+                request, number, offset, length = failed
+                self._leave(number)
+                data, code = b"", 0
+                try:
+                    data = await self.answer(FileHandleT(number), offset, length)
+                except FUSEError as error:
+                    code = error.errno
+                self.fast.finish_large(request, code, data)
+
+    def end(self) -> None:
+        """Nothing is read here any more; call it before the session is closed."""
+        if self.event >= 0:
+            self.fast.end_large()
+            os.close(self.event)
+            self.event = -1
+        self.car = None

@@ -43,12 +43,17 @@ class Fast(FastPath):
         self._declare_large(ctypes.CDLL(str(built)))
 
 
+def leaf(start: int, offset: int, length: int, cid: bytes) -> bytes:
+    """As `fast_large.c` wants it."""
+    return large_files._START.pack(start) + large_files._BLOCK.pack(offset, length, cid[2], cid[4:])
+
+
 class File:
     """A CAR of one file, or of some blocks, which the fast path was told of."""
 
-    def __init__(self, folder: Path, data: list[bytes]) -> None:
+    def __init__(self, folder: Path, data: list[bytes], code: int = cids.SHA2_256) -> None:
         self.car = folder / "file.car"
-        self.blocks = [(cids.for_block(part, cids.RAW), part) for part in data]
+        self.blocks = [(cids.for_block(part, cids.RAW, code), part) for part in data]
         self.data = b"".join(data)
         self.car.write_bytes(car_v1(self.blocks))
         self.fast = Fast()
@@ -73,7 +78,7 @@ class File:
         for at in which:
             start = sum(len(data) for _, data in self.blocks[:at])
             cid, data = self.blocks[at]
-            leaves += large_files._LEAF.pack(start, self.offsets[at], len(data), cid[4:])
+            leaves += leaf(start, self.offsets[at], len(data), cid)
         self.fast.tell_large(INODE, len(self.data), leaves)
 
     def read(self, offset: int, length: int) -> bytes | None:
@@ -87,11 +92,11 @@ class File:
 
 
 @pytest.fixture
-def file_of(tmp_path: Path) -> Iterator[Callable[[list[bytes]], File]]:
+def file_of(tmp_path: Path) -> Iterator[Callable[..., File]]:
     made = []
 
-    def make(data: list[bytes]) -> File:
-        made.append(File(tmp_path, data))
+    def make(data: list[bytes], code: int = cids.SHA2_256) -> File:
+        made.append(File(tmp_path, data, code))
         return made[-1]
 
     yield make
@@ -108,7 +113,7 @@ def parts(sizes: list[int]) -> list[bytes]:
 
 @pytest.mark.parametrize("chunk", CHUNKS)
 @pytest.mark.parametrize("tags", [True, False])
-def test_every_range(file_of: Callable[[list[bytes]], File], chunk: int, tags: bool) -> None:
+def test_every_range(file_of: Callable[..., File], chunk: int, tags: bool) -> None:
     file = file_of(parts([chunk] * 20 + [chunk // 2 + 1]))
     data, chosen = file.data, random.Random(1)
     for _ in range(2):
@@ -153,7 +158,7 @@ def test_each_page_has_a_tag_of_its_own(
 
 
 @pytest.mark.parametrize("tags", [True, False])
-def test_a_block_that_does_not_match(file_of: Callable[[list[bytes]], File], tags: bool) -> None:
+def test_a_block_that_does_not_match(file_of: Callable[..., File], tags: bool) -> None:
     file = file_of(parts([3 * PAGE] * 4))
     file.begin(tags=tags)
     overwrite(file.car, file.offsets[1] + 2 * PAGE, b"\0\0\0\0")
@@ -165,7 +170,7 @@ def test_a_block_that_does_not_match(file_of: Callable[[list[bytes]], File], tag
     assert file.read(6 * PAGE, 6 * PAGE) == file.data[6 * PAGE :]
 
 
-def test_a_car_that_became_shorter(file_of: Callable[[list[bytes]], File]) -> None:
+def test_a_car_that_became_shorter(file_of: Callable[..., File]) -> None:
     file = file_of(parts([3 * PAGE] * 4))
     file.begin()
     assert file.read(0, len(file.data)) == file.data
@@ -202,9 +207,7 @@ def flipped(tags: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("change", [nothing, zeros, shifted, cut, flipped])
-def test_tags_that_do_not_fit(
-    file_of: Callable[[list[bytes]], File], change: Callable[[bytes], bytes]
-) -> None:
+def test_tags_that_do_not_fit(file_of: Callable[..., File], change: Callable[[bytes], bytes]) -> None:
     """They are made again."""
     file = file_of(parts([2 * PAGE + 5] * 5))
     file.begin()
@@ -219,7 +222,7 @@ def test_tags_that_do_not_fit(
         assert found[at : at + 16] == right[at : at + 16] or not any(right[at : at + 16])
 
 
-def test_tags_of_another_secret(file_of: Callable[[list[bytes]], File]) -> None:
+def test_tags_of_another_secret(file_of: Callable[..., File]) -> None:
     file = file_of(parts([2 * PAGE] * 3))
     file.begin(b"a" * 32)
     assert file.read(0, len(file.data)) == file.data
@@ -238,7 +241,7 @@ def moved(file: File, source: int, target: int, pages: int) -> None:
     overwrite(file.car, target, car[source : source + pages * PAGE])
 
 
-def test_tags_belong_to_their_block_and_their_page(file_of: Callable[[list[bytes]], File]) -> None:
+def test_tags_belong_to_their_block_and_their_page(file_of: Callable[..., File]) -> None:
     file = file_of(parts([4 * PAGE] * 2))
     file.begin()
     assert file.read(0, len(file.data)) == file.data
@@ -257,7 +260,30 @@ def test_tags_belong_to_their_block_and_their_page(file_of: Callable[[list[bytes
         file.read(4 * PAGE, PAGE)
 
 
-def test_what_was_not_told_of(file_of: Callable[[list[bytes]], File]) -> None:
+def test_blocks_that_python_hashes(file_of: Callable[..., File]) -> None:
+    """Those of another hash function have no tags before; bytes that are not theirs never fit."""
+    file = file_of(parts([3 * PAGE] * 3), cids.BLAKE3)
+    file.begin()
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            file.read(0, 10)
+    for at, (cid, data) in enumerate(file.blocks[:2]):
+        file.fast.tag_large(leaf(0, file.offsets[at], len(data), cid)[8:], data)
+    assert file.read(0, 6 * PAGE) == file.data[: 6 * PAGE]
+    with pytest.raises(LookupError):
+        file.read(0, 6 * PAGE + 1)
+    overwrite(file.car, file.offsets[1] + PAGE, b"\0\0\0\0")
+    file.begin()
+    assert file.read(0, 4 * PAGE) == file.data[: 4 * PAGE]
+    with pytest.raises(LookupError):
+        file.read(4 * PAGE, 1)
+    file.begin(tags=False)
+    file.fast.tag_large(leaf(0, file.offsets[0], 3 * PAGE, file.blocks[0][0])[8:], file.blocks[0][1])
+    with pytest.raises(LookupError):
+        file.read(0, 1)
+
+
+def test_what_was_not_told_of(file_of: Callable[..., File]) -> None:
     file = file_of(parts([1000] * 100))
     file.begin()
     file.fast.withdraw_large()
@@ -277,17 +303,17 @@ def test_what_was_not_told_of(file_of: Callable[[list[bytes]], File]) -> None:
     assert file.read(0, 0) is None
 
 
-def test_so_many_files_and_blocks_are_known(file_of: Callable[[list[bytes]], File]) -> None:
+def test_so_many_files_and_blocks_are_known(file_of: Callable[..., File]) -> None:
     file = file_of(parts([1000]))
     file.begin()
-    leaf = large_files._LEAF.pack(0, file.offsets[0], 1000, file.blocks[0][0][4:])
+    cid, offset = file.blocks[0][0], file.offsets[0]
     for number in range(1000, 1063):
-        file.fast.tell_large(number, 1000, leaf)
+        file.fast.tell_large(number, 1000, leaf(0, offset, 1000, cid))
     assert file.fast.read_large(1000, 0, 10) == file.read(0, 10) == file.data[:10]
-    file.fast.tell_large(2000, 1000, leaf)
+    file.fast.tell_large(2000, 1000, leaf(0, offset, 1000, cid))
     assert (file.read(0, 10), file.fast.read_large(1000, 0, 10)) == (None, None)
     assert file.fast.read_large(2000, 0, 10) == file.data[:10]
-    many = [large_files._LEAF.pack(at * 1000, file.offsets[0], 1000, leaf[-32:]) for at in range(1 << 16)]
+    many = [leaf(at * 1000, offset, 1000, cid) for at in range(1 << 16)]
     file.fast.tell_large(3000, 1000 << 16, b"".join(many))
     assert file.fast.read_large(2000, 0, 10) is None
     assert file.fast.read_large(3000, 65_535_990, 100) == file.data[-10:]
@@ -301,7 +327,9 @@ def test_c_has_the_same_numbers() -> None:
     text = "".join(source.values())
     assert f"#define MSTFS_BLOCK_MOST ({large_files.BLOCK_BYTES >> 20}u << 20)" in text
     assert f"#define HEADER {car_tags._HEADER_BYTES} " in text
-    assert large_files._LEAF.size == LEAF_BYTES
+    assert f"#define PAGE ({large_files.PAGE_BYTES >> 10}u << 10)" in text
+    assert f"#define SHA2_256 {cids.SHA2_256:#x}" in text
+    assert large_files._START.size + large_files._BLOCK.size == LEAF_BYTES
 
 
 # --- which files are told of ------------------------------------------------------------------------
@@ -339,8 +367,8 @@ def world(folder: Path, use: Callable[[World], None], **how: Any) -> None:
             made.large.end()
 
 
-def make(folder: Path, files: dict[str, bytes], **options: Any) -> None:
-    mstfs.create(folder / "made.car", "hashmap").close()
+def make(folder: Path, files: dict[str, bytes], layout: str = "hashmap", **options: Any) -> None:
+    mstfs.create(folder / "made.car", layout).close()
     with Archive.open(folder / "made.car", mode="write", options=ValueOptions(**options)) as archive:
         for name, data in files.items():
             archive[name] = data
@@ -356,8 +384,10 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 DATA = random.Random(8).randbytes(3_000_000)
 
 
-def test_files_in_the_car(tmp_path: Path) -> None:
-    make(tmp_path, {"large": DATA, "small": DATA[:60_000], "one block": DATA[:200_000]}, chunk_bytes=250_000)
+@pytest.mark.parametrize("layout", ["hashmap", "hamt3"])
+def test_files_in_the_car(tmp_path: Path, layout: str) -> None:
+    files = {"large": DATA, "small": DATA[:60_000], "one block": DATA[:200_000]}
+    make(tmp_path, files, layout, chunk_bytes=250_000)
 
     def use(world: World) -> None:
         inode = world.inode("large")
@@ -424,15 +454,32 @@ def test_files_that_python_reads(tmp_path: Path) -> None:
     world(tmp_path, use)
 
 
-def test_always_verifying(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["hashmap", "hamt3"])
+def test_always_verifying(tmp_path: Path, layout: str) -> None:
     """No tag is believed, and none is made."""
-    make(tmp_path, {"large": DATA})
+    make(tmp_path, {"large": DATA}, layout)
 
     def use(world: World) -> None:
-        assert world.large.read(world.inode("large"), 0, 100_000) == DATA[:100_000]
+        found = world.large.read(world.inode("large"), 0, 100_000)
+        assert found == (DATA[:100_000] if layout == "hashmap" else None)
 
     world(tmp_path, use, verify="always")
     assert not (tmp_path / "map.car.mstfs-tags").exists()
+
+
+def test_a_block_that_python_finds_wrong(tmp_path: Path) -> None:
+    make(tmp_path, {"large": DATA}, "hamt3")
+    car = tmp_path / "map.car"
+    data = car.read_bytes()
+    car.write_bytes(data.replace(DATA[1_500_000:1_500_100], bytes(100)))
+
+    def use(world: World) -> None:
+        inode = world.inode("large")
+        assert world.large.read(inode, 2_500_000, 100_000) == DATA[2_500_000:2_600_000]
+        assert world.large.read(inode, 1_100_000, 100) is None
+        assert inode.number in world.large.others
+
+    world(tmp_path, use)
 
 
 def test_blocks_that_the_fast_path_cannot_read(tmp_path: Path) -> None:
@@ -448,7 +495,7 @@ def test_blocks_that_the_fast_path_cannot_read(tmp_path: Path) -> None:
         assert len(world.large._located(car, large)) == LEAF_BYTES * len(large) > 0
         for other in (
             large[1]._replace(length=large[1].length - 1),
-            large[1]._replace(cid=cids.for_block(DATA, cids.RAW, cids.BLAKE3)),
+            large[1]._replace(cid=cids.for_block(DATA, cids.RAW, cids.SHA2_512)),
             large[1]._replace(cid=cids.for_block(b"missing", cids.RAW)),
         ):
             assert len(world.large._located(car, [large[0], other, *large[2:]])) == LEAF_BYTES

@@ -17,6 +17,7 @@
 
 #define PAGE (16u << 10)
 #define PAGES (MSTFS_BLOCK_MOST / PAGE)
+#define SHA2_256 0x12
 #define HEADER 64                /* bytes before the first tag; as in car_tags.py */
 
 struct mstfs_checker {
@@ -100,15 +101,15 @@ static int tags_fit(struct mstfs_checker *checker, const struct mstfs_source *so
 }
 
 /* Without room for them there are no tags. */
-static void write_tags(struct mstfs_checker *checker, const struct mstfs_source *source,
-                       const struct mstfs_block *block)
+void mstfs_tag_block(struct mstfs_checker *checker, const struct mstfs_source *source,
+                     const struct mstfs_block *block, const char *data)
 {
     uint32_t pages = (uint32_t)((block->length + PAGE - 1) / PAGE);
 
-    if (!use_key(checker, source, block))
+    if (source->tags < 0 || block->length <= PAGE || !use_key(checker, source, block))
         return;
     for (uint32_t page = 0; page < pages; page++)
-        if (!mstfs_gmac(checker->gmac, page, checker->block + (size_t)page * PAGE, page_size(block, page),
+        if (!mstfs_gmac(checker->gmac, page, data + (size_t)page * PAGE, page_size(block, page),
                         checker->tags + (size_t)page * MSTFS_TAG))
             return;
     (void)!pwrite(source->tags, checker->tags, (size_t)pages * MSTFS_TAG, place(block, 0));
@@ -119,11 +120,9 @@ static void write_tags(struct mstfs_checker *checker, const struct mstfs_source 
 int mstfs_read_part(struct mstfs_checker *checker, const struct mstfs_source *source,
                     const struct mstfs_block *block, uint32_t from, uint32_t count, char *out)
 {
-    int tagged = source->tags >= 0 && block->length > PAGE;
-
     if (!count)
         return 1;
-    if (tagged) {
+    if (source->tags >= 0 && block->length > PAGE) {
         uint32_t first = from / PAGE, last = (from + count - 1) / PAGE, start = first * PAGE;
         uint64_t end = (uint64_t)(last + 1) * PAGE < block->length ? (uint64_t)(last + 1) * PAGE : block->length;
         /* Whole pages need not be copied. */
@@ -136,11 +135,12 @@ int mstfs_read_part(struct mstfs_checker *checker, const struct mstfs_source *so
             return 1;
         }
     }
+    if (block->hash != SHA2_256)
+        return -1;
     if (!read_all(source->file, checker->block, block->length, block->offset)
         || !mstfs_sha256_is(checker->sha256, checker->block, block->length, block->digest))
         return 0;
-    if (tagged)
-        write_tags(checker, source, block);
+    mstfs_tag_block(checker, source, block, checker->block);
     memcpy(out, checker->block + from, count);
     return 1;
 }

@@ -4,9 +4,11 @@
  * is given what it can take while the first goes on. Neither needs anything of Python.
  *
  * A block that is not what it should be is not told of any more, and who asked for it is handed to Python, which
- * looks for other copies and knows what to say: an eventfd wakes it, `mstfs_large_failed` gives the request, and
- * `mstfs_large_finish` answers it. What is being read when `mstfs_large_withdraw` is called is still answered, as if
- * it had been a moment before.
+ * looks for other copies and knows what to say. So is who asks for a block of a hash function that is not known here
+ * and that has no tags yet; Python hashes it, and `mstfs_large_tag` makes them. An eventfd wakes it,
+ * `mstfs_large_failed` gives the request, and `mstfs_large_finish` answers it.
+ *
+ * What is being read when `mstfs_large_withdraw` is called is still answered, as if it had been a moment before.
  */
 #define FUSE_USE_VERSION 32
 #define _GNU_SOURCE
@@ -186,14 +188,17 @@ static void hand_to_python(fuse_req_t req, uint64_t ino, uint64_t offset, uint64
     (void)!write(wakes, &one, sizeof(one));
 }
 
-/* Read what a job asks for; -2 if a block is not what it should be. */
+/* Read what a job asks for; -2 if a block is not what it should be, -3 if that cannot be found out here. */
 static ssize_t fill(const struct hand *hand, const struct job *job, char *out)
 {
     size_t filled = 0;
 
     for (size_t index = 0; index < job->count; index++) {
         const struct piece *piece = &job->pieces[index];
-        if (!mstfs_read_part(hand->checker, &source, &piece->block, piece->from, piece->count, out + filled)) {
+        int sound = mstfs_read_part(hand->checker, &source, &piece->block, piece->from, piece->count, out + filled);
+        if (sound < 0)
+            return -3;
+        if (!sound) {
             pthread_mutex_lock(&lock);
             spoil(job->ino, piece->start);
             pthread_mutex_unlock(&lock);
@@ -276,7 +281,8 @@ void mstfs_large_withdraw(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* Read some bytes of a file; -1 if not all of these blocks were told of, -2 if one is not what it should be. */
+/* Read some bytes of a file; -1 if not all of these blocks were told of, -2 if one is not what it should be, -3 if
+ * one must be hashed by Python first. */
 ssize_t mstfs_large_get(uint64_t ino, uint64_t offset, uint64_t size, char *out)
 {
     struct job job = {.ino = ino, .offset = offset, .size = size};
@@ -287,6 +293,12 @@ ssize_t mstfs_large_get(uint64_t ino, uint64_t offset, uint64_t size, char *out)
         job.count = collect(file, offset, end_of(file, offset, size), job.pieces);
     pthread_mutex_unlock(&lock);
     return job.count ? fill(&own, &job, out) : -1;
+}
+
+/* A block was hashed by Python: these are its bytes. */
+void mstfs_large_tag(const struct mstfs_block *block, const char *data)
+{
+    mstfs_tag_block(own.checker, &source, block, data);
 }
 
 /* A request that Python must answer, and what it asks for: inode, offset, size. NULL if there is none. */

@@ -24,7 +24,7 @@ READER = 1 << 63
 NEW_BYTES = 64 << 10
 """What a new file may hold before Python is asked; as in `fast_new.c`."""
 
-LEAF_BYTES = 56
+LEAF_BYTES = 64
 """What is told of a block of a large file; as in `fast_large.c`."""
 
 _ASKED = (1 << 32) - 1
@@ -143,6 +143,8 @@ class FastPath:
         self._failed_large.restype = pointer
         self._finish_large = loaded.mstfs_large_finish
         self._finish_large.argtypes = (pointer, number, ctypes.c_char_p, ctypes.c_size_t)
+        self._tag_large = loaded.mstfs_large_tag
+        self._tag_large.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
         self._end_large = loaded.mstfs_large_end
 
     @property
@@ -303,7 +305,7 @@ class FastPath:
         return bool(self._begin_large(file, tags, secret, event))
 
     def tell_large(self, number: int, size: int, leaves: bytes) -> None:
-        """Tell of blocks of a file, one behind the other: 56 bytes for each, as `fast_large.c` says."""
+        """Tell of blocks of a file, one behind the other: `LEAF_BYTES` for each, as `fast_large.c` says."""
         self._tell_large(number, size, leaves, len(leaves) // LEAF_BYTES)
 
     def withdraw_large(self) -> None:
@@ -313,13 +315,19 @@ class FastPath:
     def read_large(self, number: int, offset: int, length: int) -> bytes | None:
         """Bytes of a file that was told of; None if not all of these blocks were told of.
 
-        ValueError if one of them is not what it should be.
+        ValueError if one of them is not what it should be, LookupError if one must be hashed here first.
         """
         buffer = ctypes.create_string_buffer(length)
         count = self._get_large(number, offset, length, buffer)
-        if count < -1:
+        if count == -2:
             raise ValueError("a block is not what it should be")
+        if count == -3:
+            raise LookupError("a block has no tags, and is hashed in another way")
         return ctypes.string_at(buffer, count) if count >= 0 else None
+
+    def tag_large(self, block: bytes, data: bytes) -> None:
+        """A block was hashed: `block` is what was told of it, without its place in the file."""
+        self._tag_large(block, data)
 
     def failed_large(self) -> tuple[int, int, int, int] | None:
         """A request that must be answered here: its name, the file, the offset and the length."""

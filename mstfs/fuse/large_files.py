@@ -38,8 +38,12 @@ BLOCK_BYTES = 4 << 20
 OTHERS = 1 << 12
 """Files that are remembered because they cannot be read here."""
 
-_HEAD = bytes((1, cids.RAW, cids.SHA2_256, 32))
-_LEAF = struct.Struct("=QQQ32s")  # as in fast_large.c
+PAGE_BYTES = 16 << 10
+"""Blocks up to this size have no tags; as in `fast_parts.c`."""
+
+_HEADS = {bytes((1, cids.RAW, code, 32)): code for code in (cids.SHA2_256, cids.BLAKE3)}
+_BLOCK = struct.Struct("=QQQ32s")  # as in fast_parts.h
+_START = struct.Struct("=Q")  # as in fast_large.c
 
 Read = Callable[[FileHandleT, int, int], Awaitable[bytes]]
 
@@ -91,27 +95,52 @@ class LargeFiles:
         self.known.add(number)
         self.most = min(2 * self.most, MOST)
         self.fast.tell_large(number, size, leaves)
-        try:
-            return self.fast.read_large(number, offset, length)
-        except ValueError:
-            self._leave(number)
+        return self._read(car, node, number, offset, length)
+
+    def _located(self, car: CarFile, parts: list[RawPart]) -> bytes:
+        """As the fast path wants them: those that stand in the CAR, up to the first that does not."""
+        leaves = []
+        for start, length, cid in parts:
+            block = self._block(car, cid, length)
+            if block is None:
+                break
+            leaves.append(_START.pack(start) + block)
+        return b"".join(leaves)
+
+    @staticmethod
+    def _block(car: CarFile, cid: bytes, length: int) -> bytes | None:
+        """A block of so many bytes as the fast path wants it; None if it cannot read it."""
+        code = _HEADS.get(cid[:4])
+        found = car.locate(cid) if code is not None else None
+        if found is None or found[1] != length or length > BLOCK_BYTES:
             return None
+        if code != cids.SHA2_256 and (length <= PAGE_BYTES or car.verify == "always"):
+            return None
+        return _BLOCK.pack(*found, code, cid[4:])
+
+    def _read(self, car: CarFile, node: Leaf, number: int, offset: int, length: int) -> bytes | None:
+        """What the fast path reads, once all has been hashed that it cannot hash; None if it cannot."""
+        with suppress(MstfsError, ValueError, LookupError):
+            try:
+                return self.fast.read_large(number, offset, length)
+            except LookupError:
+                self._hash(car, node, offset, offset + length)
+                return self.fast.read_large(number, offset, length)
+        self._leave(number)
+        return None
+
+    def _hash(self, car: CarFile, node: Leaf, offset: int, end: int) -> None:
+        """Have blocks tagged that the fast path cannot hash."""
+        for start, length, cid in self.view.values.raw_parts(node.key, node.cid, offset, self.most):
+            block = self._block(car, cid, length) if start < end and start + length > offset else None
+            if block is not None and cid[2] != cids.SHA2_256:
+                self.fast.tag_large(block, car.get(cid))
 
     def _leave(self, number: int) -> None:
         """Python answers for a file, as far as the fast path does not know it."""
         if len(self.others) >= OTHERS:
             self.others.clear()
         self.others.add(number)
-
-    def _located(self, car: CarFile, parts: list[RawPart]) -> bytes:
-        """As the fast path wants them: those that stand in the CAR, up to the first that does not."""
-        leaves = []
-        for start, length, cid in parts:
-            found = car.locate(cid) if cid[:4] == _HEAD else None
-            if found is None or found[1] != length or length > BLOCK_BYTES:
-                break
-            leaves.append(_LEAF.pack(start, *found, cid[4:]))
-        return b"".join(leaves)
 
     # --- what could not be read -----------------------------------------------------------------
 
@@ -137,14 +166,20 @@ class LargeFiles:
             with suppress(BlockingIOError):
                 os.eventfd_read(self.event)
             while (failed := self.fast.failed_large()) is not None:
-                request, number, offset, length = failed
-                self._leave(number)
-                data, code = b"", 0
-                try:
-                    data = await self.answer(FileHandleT(number), offset, length)
-                except FUSEError as error:
-                    code = error.errno
-                self.fast.finish_large(request, code, data)
+                await self._answer(*failed)
+
+    async def _answer(self, request: int, number: int, offset: int, length: int) -> None:
+        """Answer a request that the fast path could not answer."""
+        inode, data, code = self.view.inodes.numbered(number), None, 0
+        if self.car is not None and inode is not None and isinstance(inode.node, Leaf):
+            data = self._read(self.car, inode.node, number, offset, length)
+        if data is None:
+            self._leave(number)
+            try:
+                data = await self.answer(FileHandleT(number), offset, length)
+            except FUSEError as error:
+                data, code = b"", error.errno
+        self.fast.finish_large(request, code, data)
 
     def end(self) -> None:
         """Nothing is read here any more; call it before the session is closed."""

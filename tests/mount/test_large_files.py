@@ -40,11 +40,11 @@ def unixfs(made_unixfs: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(made_unixfs, tmp_path / "unixfs.car"))
 
 
-@pytest.fixture(scope="session")
-def made_hamt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A map with a large value and a small one."""
+@pytest.fixture(scope="session", params=["hashmap", "hamt3"])
+def made_hamt(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A map with a large value and a small one; the blocks of one are hashed by Python."""
     folder = tmp_path_factory.mktemp("large")
-    library.create(folder / "new.car", "hashmap").close()
+    library.create(folder / "new.car", request.param).close()
     with Archive.open(folder / "new.car", mode="write") as archive:
         archive["large"] = DATA
         archive["small"] = b"small"
@@ -172,6 +172,37 @@ def test_trouble_that_passes(unixfs: Path, tmp_path: Path, faulty_library: Path,
             drop(fd)
             assert os.pread(fd, 1_000_000, 3_000_000) == DATA[3_000_000:4_000_000]
             os.close(fd)
+
+
+def test_a_value_is_read_without_python(hamt: Path) -> None:
+    """But for the first time, where Python must hash it."""
+    for first in (True, False):
+        with Mount(hamt, "--read-only") as mount:
+            assert (mount / "large").read_bytes() == DATA
+            assert reads(mount) <= 5
+            fd = os.open(mount / "large", os.O_RDONLY)
+            drop(fd)
+            before = mount.status()["answered_without_python"]
+            assert os.pread(fd, len(DATA), 0) == DATA
+            assert mount.status()["answered_without_python"] >= before + (len(DATA) >> 20), first
+            os.close(fd)
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_damaged_block_of_a_value(hamt: Path, seen: bool) -> None:
+    if seen:
+        with Mount(hamt) as mount:
+            assert (mount / "large").read_bytes() == DATA
+    assert damage(hamt, DATA[5_000_000:5_000_100]) == 1
+    with Mount(hamt) as mount:
+        with refused(errno.EIO):
+            (mount / "large").read_bytes()
+        with (mount / "large").open("rb", buffering=0) as opened:
+            assert os.pread(opened.fileno(), 100_000, 7_000_000) == DATA[7_000_000:7_100_000]
+            with refused(errno.EIO):
+                os.pread(opened.fileno(), 4096, 5_000_000)
+        assert (mount / "small").read_bytes() == b"small"
+        assert "do not match" in mount.log()
 
 
 def test_readers_see_what_is_there(hamt: Path) -> None:

@@ -2,7 +2,8 @@
 
 Reading: find, cat of everything, grep -r, tar, cp -r out; each after a fresh mount (cold) and again (warm),
 with the index and the listings beside the CAR that an earlier mount has made; one process that opens, reads
-and closes every file in a random order; a blob read as a whole, and 1,000 pages of it at random.
+and closes every file in a random order; a blob read as a whole, and 1,000 pages of it at random, also where
+nobody has ever read them, so that mstfs knows no pages by their tags.
 Writing: files created by one process, `cp -r` and `tar x` of records in, with the publication for mstfs, and
 on passthrough_ll over tmpfs, which shows what the requests alone take.
 A peer that is not installed is left out, and why is said.
@@ -30,6 +31,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bench.table import Times, show
+from mstfs.blocks.car_tags import SUFFIX
 
 EXAMPLES = Path("/usr/share/doc/libfuse3-dev/examples")
 MEMORY = Path("/dev/shm")
@@ -291,15 +293,25 @@ def measure_blob(scratch: Path, mountpoint: Path, arguments: argparse.Namespace,
     peers = [Peer("mstfs read-only", command), *others(scratch, folder, "large.sqfs")]
     for number in range(arguments.rounds):
         for peer in peers if number % 2 else peers[::-1]:
-            row = times[peer.name]
-            with peer.mounted(mountpoint):
-                for phase in ("cold", "warm"):
-                    took = clocked(["dd", f"if={mountpoint / BLOB}", "of=/dev/null", "bs=1M", "status=none"])
-                    row.setdefault(f"blob, {phase}", []).append(took)
-            with peer.mounted(mountpoint):
-                for phase in ("cold", "again"):
-                    took = timed(lambda: pages_at_random(mountpoint / BLOB))
-                    row.setdefault(f"1,000 pages at random, {phase}", []).append(took)
+            measure_one_blob(peer, mountpoint, car.with_name(car.name + SUFFIX), times[peer.name])
+
+
+def measure_one_blob(peer: Peer, mountpoint: Path, tags: Path, row: dict[str, list[float]]) -> None:
+    """A large file of one peer; without `tags` mstfs reads each block of it for the first time ever."""
+    blob = mountpoint / BLOB
+    whole = ["dd", f"if={blob}", "of=/dev/null", "bs=1M", "status=none"]
+    works: dict[str, Callable[[], float]] = {
+        "1,000 pages at random": lambda: timed(lambda: pages_at_random(blob)),
+        "blob": lambda: clocked(whole),
+    }
+    for name, work in works.items():
+        tags.unlink(missing_ok=True)
+        with peer.mounted(mountpoint):
+            row.setdefault(f"{name}, never read", []).append(work())
+    for name, work in works.items():
+        with peer.mounted(mountpoint):
+            for phase in ("cold", "warm"):
+                row.setdefault(f"{name}, {phase}", []).append(work())
 
 
 def measure(

@@ -121,7 +121,9 @@ def test_a_secret_that_is_none(state: Path, tmp_path: Path, tags_at: Callable[..
 
 def test_no_place_at_all(state: Path, tmp_path: Path, tags_at: Callable[..., Tags]) -> None:
     assert in_memory(tags_at())
-    assert in_memory(tags_at(tmp_path / "missing/tags", tmp_path / ("n" * 300), tmp_path / "\0"))
+    (tmp_path / "file").touch()
+    assert in_memory(tags_at(tmp_path / "file/tags", tmp_path / ("n" * 300), tmp_path / "\0"))
+    assert not in_memory(tags_at(tmp_path / "file/tags", tmp_path / "made/for it/tags"))
 
 
 def test_no_place_for_the_secret(

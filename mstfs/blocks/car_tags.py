@@ -39,6 +39,7 @@ def open_tags(places: Iterable[Path]) -> Tags:
 
 
 def _open(path: Path) -> int:
+    path.parent.mkdir(0o700, parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     fd = os.open(path, flags, 0o600)
     try:

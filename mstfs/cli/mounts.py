@@ -159,7 +159,8 @@ def _add_mount(commands: Commands) -> None:
         "--verify",
         choices=("once", "always"),
         default="once",
-        help="check a block's hash at its first read, or at each (default: once)",
+        help="check a block's hash at its first read, or at each; what was hashed once, by this mount or an "
+        "earlier one, is known again by tags that only you can make (default: once)",
     )
     mount.add_argument(
         "--log-file",

@@ -13,6 +13,8 @@ from mstfs.view.view import View
 
 def pin_verbatim(view: View, keys: Iterable[bytes]) -> None:
     """Before a publication: whoever has a staged text open goes on seeing it as it was written."""
+    if not any(inode.opens for inode in view.inodes.by_number.values()):
+        return
     for key in keys:
         edit = view.workspace.edits.get(key)
         if edit is not None and edit.verbatim:

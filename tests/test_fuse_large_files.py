@@ -1,7 +1,9 @@
 """Which large files the fast path is told of, and what Python does for those that it cannot read."""
 
+import errno
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 from fast_large import Fast
+from pyfuse3 import FUSEError
 
 import mstfs
 from mstfs.archive import Archive
@@ -187,3 +190,29 @@ def test_blocks_that_the_fast_path_cannot_read(tmp_path: Path) -> None:
             assert len(world.large._located(car, [large[0], other, *large[2:]])) == LEAF_BYTES
 
     world(tmp_path, use)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(None, 0), (FUSEError(errno.ENOMEM), errno.ENOMEM), (RuntimeError("a bug"), errno.EIO)],
+)
+def test_who_asked_is_always_answered(
+    tmp_path: Path, error: Exception | None, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path, {"large": DATA})
+    finished = []
+
+    async def answer(handle: Any, offset: int, length: int) -> bytes:
+        if error is not None:
+            raise error
+        return DATA[offset : offset + length]
+
+    def use(world: World) -> None:
+        world.large.answer = answer
+        world.fast.finish_large = lambda *words: finished.append(words)  # type: ignore[method-assign]
+        with suppress(StopIteration):
+            world.large._answer(77, world.inode("large").number, 5, 10).send(None)
+
+    world(tmp_path, use)
+    assert finished == [(77, code, b"" if code else DATA[5:15])]
+    assert ("a bug" in caplog.text) == (code == errno.EIO)

@@ -5,6 +5,7 @@ of, as far as they are raw and stand in the CAR. So what a reader goes through o
 without Python, but for one request in each node. Whatever is wrong with a block is Python's to say.
 """
 
+import errno
 import logging
 import os
 import struct
@@ -170,15 +171,18 @@ class LargeFiles:
 
     async def _answer(self, request: int, number: int, offset: int, length: int) -> None:
         """Answer a request that the fast path could not answer."""
-        inode, data, code = self.view.inodes.numbered(number), None, 0
-        if self.car is not None and inode is not None and isinstance(inode.node, Leaf):
-            data = self._read(self.car, inode.node, number, offset, length)
-        if data is None:
-            self._leave(number)
-            try:
-                data = await self.answer(FileHandleT(number), offset, length)
-            except FUSEError as error:
-                data, code = b"", error.errno
+        data, code = b"", 0
+        try:
+            inode = self.view.inodes.numbered(number)
+            found = None
+            if self.car is not None and inode is not None and isinstance(inode.node, Leaf):
+                found = self._read(self.car, inode.node, number, offset, length)
+            data = await self.answer(FileHandleT(number), offset, length) if found is None else found
+        except FUSEError as error:
+            code = error.errno
+        except Exception:
+            code = errno.EIO
+            log.exception("unexpected error in reading a large file")
         self.fast.finish_large(request, code, data)
 
     def end(self) -> None:

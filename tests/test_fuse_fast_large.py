@@ -274,6 +274,9 @@ def test_what_was_not_told_of(file_of: Callable[..., File]) -> None:
     assert file.read(500, 64_000) is None, "of too many blocks"
     assert file.read(90_000, 64_000) == file.data[90_000:]
     assert file.read(100_000, 1) is None
+    too_large = leaf(0, file.offsets[0], (4 << 20) + 1, file.blocks[0][0])
+    file.fast.tell_large(INODE + 1, 5 << 20, too_large)
+    assert file.fast.read_large(INODE + 1, 0, 10) is None
     assert file.read(0, 0) is None
 
 

@@ -110,6 +110,8 @@ class Listings:
         elif path is not None and listing.pages is None and not listing.entries:
             listing.pages = self.view.pages.of(path)
         pages = listing.pages if path is not None else None
+        if pages is not None and not pages.pages and not pages.complete:
+            self._extend(pages)  # Of a folder that is new, it is known then that the root has none of its names.
         if path is None:
             found: dict[bytes, Node | None] = {}
         elif pages is None:

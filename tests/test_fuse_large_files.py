@@ -16,6 +16,7 @@ from pyfuse3 import FUSEError
 import mstfs
 from mstfs.archive import Archive
 from mstfs.codec import cid as cids
+from mstfs.fuse import large_files
 from mstfs.fuse.fast_path import LEAF_BYTES
 from mstfs.fuse.large_files import FEW, MOST, SMALLER_BYTES, LargeFiles
 from mstfs.values.interface import ValueOptions
@@ -154,6 +155,16 @@ def test_always_verifying(tmp_path: Path, layout: str) -> None:
 
     world(tmp_path, use, verify="always")
     assert not (tmp_path / "map.car.mstfs-tags").exists()
+
+
+def test_small_blocks_that_only_python_can_hash(tmp_path: Path) -> None:
+    make(tmp_path, {"large": DATA}, "hamt3", chunk_bytes=large_files.PAGE_BYTES)
+
+    def use(world: World) -> None:
+        assert world.large.read(world.inode("large"), 0, 100_000) is None
+        assert not world.large.known
+
+    world(tmp_path, use)
 
 
 def test_a_block_that_python_finds_wrong(tmp_path: Path) -> None:

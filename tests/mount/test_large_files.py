@@ -253,6 +253,35 @@ def test_readers_see_what_is_there(hamt: Path) -> None:
         assert mount.status()["errors"] == 0
 
 
+def test_readers_see_what_is_being_written(hamt: Path) -> None:
+    """Before it is closed, too; and who has it open goes on seeing it when the name says something else."""
+    with Mount(hamt) as mount:
+        file = mount / "large"
+        reader = os.open(file, os.O_RDONLY)
+
+        def read(offset: int) -> bytes:
+            drop(reader)
+            return os.pread(reader, 4096, offset)
+
+        assert read(3_000_000) == DATA[3_000_000:3_004_096]
+        writer = os.open(file, os.O_RDWR)
+        for offset in (3_000_001, 12_000_000):
+            os.pwrite(writer, b"changed", offset)
+            assert read(offset) == b"changed" + DATA[offset + 7 : offset + 4096]
+            assert os.pread(writer, 4096, offset) == b"changed" + DATA[offset + 7 : offset + 4096]
+        assert read(7_000_000) == DATA[7_000_000:7_004_096]
+        os.close(writer)
+        assert read(12_000_000) == b"changed" + DATA[12_000_007:12_004_096]
+        mstfs("revert", mount.path, folder=mount.folder)
+        with file.open("rb") as other:
+            other.seek(12_000_000)
+            assert other.read(4096) == DATA[12_000_000:12_004_096]
+        assert read(12_000_000) == b"changed" + DATA[12_000_007:12_004_096]
+        assert read(16_000_000) == DATA[16_000_000:16_004_096]
+        os.close(reader)
+        assert mount.status()["errors"] == 0
+
+
 def test_whole_contents_while_it_is_replaced(hamt: Path, tmp_path: Path) -> None:
     """A program that reads all of it, through one handle, gets the old or the new."""
     with Mount(hamt) as mount:

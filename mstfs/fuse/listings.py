@@ -111,7 +111,8 @@ class Listings:
             listing.pages = self.view.pages.of(path)
         pages = listing.pages if path is not None else None
         if pages is not None and not pages.pages and not pages.complete:
-            self._extend(pages)  # Of a folder that is new, it is known then that the root has none of its names.
+            # Of a folder that is new, it is known then that the root has none of its names.
+            self._extend(pages)
         if path is None:
             found: dict[bytes, Node | None] = {}
         elif pages is None:

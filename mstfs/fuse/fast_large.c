@@ -236,12 +236,16 @@ int mstfs_large_begin(int file, int tags, const unsigned char *secret, int event
     return 1;
 }
 
-/* Tell of some leaves of a file, which stand one behind the other. */
-void mstfs_large_tell(uint64_t ino, uint64_t size, const struct leaf *leaves, size_t count)
+/* Tell of some leaves of a file, in order; they take the place of those between the first and the last of them.
+ * Returns whether all that was told before had to be forgotten. */
+int mstfs_large_tell(uint64_t ino, uint64_t size, const struct leaf *leaves, size_t count)
 {
+    if (!count)
+        return 0;
     pthread_mutex_lock(&lock);
     struct large *file = find(ino);
-    if (leaf_count + count > LEAVES || (!file && file_count == FILES)) {
+    int full = leaf_count + count > LEAVES || (!file && file_count == FILES);
+    if (full) {
         forget_all();
         file = NULL;
     }
@@ -271,6 +275,7 @@ void mstfs_large_tell(uint64_t ino, uint64_t size, const struct leaf *leaves, si
         file->count = kept + count;
     }
     pthread_mutex_unlock(&lock);
+    return full;
 }
 
 /* Before anything changes: Python answers for every file. */

@@ -304,9 +304,12 @@ class FastPath:
         """
         return bool(self._begin_large(file, tags, secret, event))
 
-    def tell_large(self, number: int, size: int, leaves: bytes) -> None:
-        """Tell of blocks of a file, one behind the other: `LEAF_BYTES` for each, as `fast_large.c` says."""
-        self._tell_large(number, size, leaves, len(leaves) // LEAF_BYTES)
+    def tell_large(self, number: int, size: int, leaves: bytes) -> bool:
+        """Tell of blocks of a file, in order: `LEAF_BYTES` for each, as `fast_large.c` says.
+
+        Whether all that it was told before had to be forgotten.
+        """
+        return bool(self._tell_large(number, size, leaves, len(leaves) // LEAF_BYTES))
 
     def withdraw_large(self) -> None:
         """Before anything changes: Python answers for every large file."""

@@ -37,7 +37,7 @@ BLOCK_BYTES = 4 << 20
 """Larger blocks are read by Python; as in `fast_parts.h`."""
 
 OTHERS = 1 << 12
-"""Files that are remembered because they cannot be read here."""
+"""Files that are remembered because they cannot be read here, and parts of others that were told of."""
 
 PAGE_BYTES = 16 << 10
 """Blocks up to this size have no tags; as in `fast_parts.c`."""
@@ -61,8 +61,8 @@ class LargeFiles:
         self.car = car if fast.active else None
         self.answer = read
         self.event = -1
-        self.known: set[int] = set()
-        """Files that the fast path was told of."""
+        self.known: set[tuple[int, int, int]] = set()
+        """What the fast path was told of: files, and where the first and the last part start."""
         self.others: set[int] = set()
         """Files that it cannot read."""
         self.most = MOST
@@ -87,25 +87,30 @@ class LargeFiles:
         try:
             size = values.size(key, cid)
             parts = values.raw_parts(key, cid, offset, self.most) if size > SMALLER_BYTES else []
-            leaves = self._located(car, parts)
+            known = (number, parts[0].start, parts[-1].start) if parts else None
+            leaves = self._located(car, parts) if known not in self.known else b""
         except MstfsError:
-            leaves = b""  # Who reads it is told.
-        if not leaves or not self._begun(car):
+            known = None  # Who reads it is told.
+        if known is None:
             self._leave(number)
-            return None
-        self.known.add(number)
-        self.most = min(2 * self.most, MOST)
-        self.fast.tell_large(number, size, leaves)
-        return self._read(car, node, number, offset, length)
+        elif known not in self.known:
+            if len(self.known) >= OTHERS:
+                self.known.clear()
+            self.known.add(known)
+            if leaves and self._begun(car):
+                if self.fast.tell_large(number, size, leaves):
+                    self.known = {known}
+                self.most = min(2 * self.most, MOST)
+                return self._read(car, node, number, offset, length)
+        return None
 
     def _located(self, car: CarFile, parts: list[RawPart]) -> bytes:
-        """As the fast path wants them: those that stand in the CAR, up to the first that does not."""
+        """As the fast path wants them: those that stand in the CAR."""
         leaves = []
         for start, length, cid in parts:
             block = self._block(car, cid, length)
-            if block is None:
-                break
-            leaves.append(_START.pack(start) + block)
+            if block is not None:
+                leaves.append(_START.pack(start) + block)
         return b"".join(leaves)
 
     @staticmethod
@@ -121,10 +126,12 @@ class LargeFiles:
 
     def _read(self, car: CarFile, node: Leaf, number: int, offset: int, length: int) -> bytes | None:
         """What the fast path reads, once all has been hashed that it cannot hash; None if it cannot."""
-        with suppress(MstfsError, ValueError, LookupError):
-            try:
-                return self.fast.read_large(number, offset, length)
-            except LookupError:
+        try:
+            return self.fast.read_large(number, offset, length)
+        except ValueError:
+            pass
+        except LookupError:
+            with suppress(MstfsError, ValueError, LookupError):
                 self._hash(car, node, offset, offset + length)
                 return self.fast.read_large(number, offset, length)
         self._leave(number)

@@ -115,6 +115,7 @@ class Operations(pyfuse3.Operations):
             # What is only read needs no OPEN and no RELEASE: nobody counts who has it open.
             self.handles_are_inodes = True
             self.view.unreadable_size = 1
+            self.view.control.steady = True
         else:
             fast.open_here()
 
@@ -422,8 +423,7 @@ class Operations(pyfuse3.Operations):
         inode = self.inode(fh & ~READER)
         if self.handles_are_inodes and off == 0:
             self.ahead.missed(inode)
-        data = self.large_files.read(inode, off, size)
-        return self.view.read(inode, off, size) if data is None else data
+        return self.large_files.read(inode, off, size) or self.view.read(inode, off, size)
 
     @answered
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:

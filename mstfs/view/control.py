@@ -23,14 +23,22 @@ from mstfs.view.nodes import Control, Folder, Leaf, Node
 
 COMMANDS = CONTROL + b"/commands"
 
+STEADY_BYTES = 1024
+"""What the length of a status is a multiple of where files are never opened."""
+
 
 class ControlFolder:
-    """Resolves and lists paths at and below `.mstfs`. `extra` adds the daemon's own words to the status."""
+    """Resolves and lists paths at and below `.mstfs`. `extra` adds the daemon's own words to the status.
+
+    `steady`: who reads a status asks for its size again in the end, and must not be told of another one.
+    Where files are opened each opener has a copy; where they never are, blanks make all of one length.
+    """
 
     def __init__(self, workspace: Workspace, names: Names) -> None:
         self.workspace = workspace
         self.names = names
         self.extra: Callable[[], dict[str, Any]] = dict
+        self.steady = False
         self.files: dict[bytes, Callable[[], bytes]] = {
             b"root": self._root,
             b"status": self._status,
@@ -41,7 +49,8 @@ class ControlFolder:
         return cids.to_text(self.workspace.head.root).encode() + b"\n"
 
     def _status(self) -> bytes:
-        return json.dumps({**status(self.workspace), **self.extra()}, indent=2).encode() + b"\n"
+        text = json.dumps({**status(self.workspace), **self.extra()}, indent=2).encode()
+        return text + b" " * (-(len(text) + 1) % STEADY_BYTES if self.steady else 0) + b"\n"
 
     def _diff(self) -> bytes:
         return "".join(line + "\n" for line in change_lines(staged_changes(self.workspace))).encode()

@@ -1,6 +1,7 @@
 """Large files, mounted: read without Python, checked all the same, and never older than what is there."""
 
 import errno
+import json
 import os
 import random
 import shutil
@@ -360,6 +361,31 @@ def test_it_ends_while_it_is_read(unixfs: Path) -> None:
             threading.Timer(0.05, ended.set).start()
         for reader in readers:
             reader.join()
+
+
+def test_the_status_while_much_is_read(unixfs: Path) -> None:
+    """It is whole, though it says something else at each look: it has one length."""
+    with Mount(unixfs) as mount:
+        ended = threading.Event()
+
+        def read() -> None:
+            with (mount / "large").open("rb", buffering=0) as opened:
+                while not ended.is_set():
+                    drop(opened.fileno())
+                    os.pread(opened.fileno(), len(DATA), 0)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            texts = [(mount / ".mstfs/status").read_bytes() for _ in range(500)]
+        finally:
+            ended.set()
+            reader.join()
+        found = [json.loads(text)["answered_without_python"] for text in texts]
+        assert found == sorted(found)
+        assert len(set(found)) > 50
+        assert len({len(text) for text in texts}) == 1
+        assert (mount / ".mstfs/status").stat().st_size == len(texts[0])
 
 
 def test_without_the_fast_path(unixfs: Path) -> None:

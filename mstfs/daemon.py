@@ -17,6 +17,7 @@ import re
 import signal
 import socket
 import stat
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -42,6 +43,9 @@ Ready = Callable[[list[str]], None]
 
 TERMINATE_SECONDS = 0.05
 """How often a mount that is to end is told so."""
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread that plans a publication goes on, in Python, while somebody waits for an answer."""
 
 BUSY_SECONDS = 10.0
 """How long a mount waits for the daemon before it to let go of the overlay."""
@@ -215,6 +219,7 @@ def serve(settings: Settings, ready: Ready) -> None:
             view.pages.let_go = partial(_let_go, archive)
             view.pages.store = PageStore(place_of(archive.car.path, archive.car.fingerprint), how)
         gc.freeze()  # What lives now lives to the end.
+        sys.setswitchinterval(SWITCH_SECONDS)
         _keep_freed_memory()
         try:
             announce = partial(_announce, settings, lambda: ready(_warnings(archive)))

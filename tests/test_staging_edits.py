@@ -50,6 +50,16 @@ def test_batch_clear_and_what_came_later(workspace: Workspace) -> None:
     assert sorted(workspace.edits.cleared(upto)) == [b"b", b"c"]
     assert workspace.edits.keys == [b"a", b"d"]
     check_mirrors(workspace)
+    frozen = workspace.edits.frozen()
+    stage(workspace, b"e", 6)
+    workspace.edits.reload()
+    assert [edit.key for edit in frozen()[0]] == [b"a", b"d"]
+    batch, upto = workspace.edits.batch()
+    with workspace.transaction():
+        workspace.edits.clear(upto)
+    assert sorted(workspace.edits.cleared(upto)) == [b"a", b"d", b"e"]
+    assert not workspace.edits.keys
+    check_mirrors(workspace)
 
 
 def test_the_sequence_never_goes_back(workspace: Workspace) -> None:

@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -21,6 +20,7 @@ from mstfs.fuse import kernel_cache
 from mstfs.publish.plan import Plan, checkout, make_plan, record_plan
 from mstfs.repo.commit import Signer
 from mstfs.staging.status import status
+from mstfs.tree.interface import Edit
 from mstfs.view import changes
 from mstfs.view.revert import revert
 from mstfs.view.view import View
@@ -30,6 +30,9 @@ log = logging.getLogger("mstfs")
 
 BLOCKS_AT_ONCE = 256
 """Blocks that are stored while others wait."""
+
+PATHS_AT_ONCE = 2048
+"""Keys whose paths are found while others wait."""
 
 
 def _nothing() -> None:
@@ -88,25 +91,15 @@ class Commands:
         workspace = self.workspace
         previous = workspace.head
         reached("publish-asked")
-        batch = workspace.edits.batch()
-        # From here on what is edited stays staged, whatever it looks like beside the old head.
-        workspace.planning = True
         try:
-            plan = await trio.to_thread.run_sync(
-                partial(make_plan, workspace, batch, self.signer, clock_id=self.clock_id)
-            )
-            if len(plan.blocks) > BLOCKS_AT_ONCE:
-                plan = await self._stored_ahead(plan)
-            if workspace.stored_ahead:
-                workspace.stored_ahead = False
-                await trio.to_thread.run_sync(workspace.sync)
+            edits, plan = await self._planned()
+            # Atomic from here to `published`: no await, so that no request sees half of it.
+            self.before_change()
+            changes.pin_verbatim(self.view, (edit.key for edit in edits))
+            event, keys = record_plan(workspace, plan, message=message)
+            changes.published(self.view, keys)
         finally:
-            workspace.planning = False
-        # Atomic from here to `published`: no await, so that no request sees half of it.
-        self.before_change()
-        changes.pin_verbatim(self.view, (edit.key for edit in batch[0]))
-        event, keys = record_plan(workspace, plan, message=message)
-        changes.published(self.view, keys)
+            self.view.prepared.clear()
         reached("publish-shown")
         if event is not None:
             log.info("published %s as event %d", cids.to_text(workspace.head.root), event.sequence)
@@ -121,6 +114,36 @@ class Commands:
             "deleted": plan.counts[2],
             "drafts": status(workspace)["drafts"],
         }
+
+    async def _planned(self) -> tuple[list[Edit], Plan]:
+        """What is staged now, and the plan of its publication, with all done that can be done before."""
+        workspace = self.workspace
+        frozen = workspace.edits.frozen()
+
+        def plan_it() -> tuple[list[Edit], Plan]:
+            batch = frozen()
+            return batch[0], make_plan(workspace, batch, self.signer, clock_id=self.clock_id)
+
+        # From here on what is edited stays staged, whatever it looks like beside the old head.
+        workspace.planning = True
+        try:
+            edits, plan = await trio.to_thread.run_sync(plan_it)
+            await self._prepare([edit.key for edit in edits])
+            if len(plan.blocks) > BLOCKS_AT_ONCE:
+                plan = await self._stored_ahead(plan)
+            if workspace.stored_ahead:
+                workspace.stored_ahead = False
+                await trio.to_thread.run_sync(workspace.sync)
+        finally:
+            workspace.planning = False
+        return edits, plan
+
+    async def _prepare(self, keys: list[bytes]) -> None:
+        """Before all of these change at once: find their paths, with turns for others."""
+        prepared, path_of = self.view.prepared, self.view.names.path_of
+        for first in range(0, len(keys), PATHS_AT_ONCE):
+            prepared.update((key, path_of(key)) for key in keys[first : first + PATHS_AT_ONCE])
+            await trio.lowlevel.checkpoint()
 
     async def _stored_ahead(self, plan: Plan) -> Plan:
         """Store the blocks of a large plan in parts, so that others are answered in between.
@@ -158,10 +181,14 @@ class Commands:
             found = await trio.to_thread.run_sync(workspace.tree.diff, old.data, target)
             if workspace.read_only:
                 raise Refused("the mount is read only")
-            self.before_change()
-            changes.before_switch(self.view, found.changes)
-            event = checkout(workspace, wanted, force=force)
-            changes.switched(self.view, found.changes)
+            try:
+                await self._prepare([change.key for change in found.changes])
+                self.before_change()
+                changes.before_switch(self.view, found.changes)
+                event = checkout(workspace, wanted, force=force)
+                changes.switched(self.view, found.changes)
+            finally:
+                self.view.prepared.clear()
             answer = {
                 "root": cids.to_text(workspace.head.root),
                 "previous": cids.to_text(old.root),

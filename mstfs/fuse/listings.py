@@ -25,6 +25,9 @@ from mstfs.view.view import View, join_path
 
 log = logging.getLogger("mstfs")
 
+ENTRIES = 96
+"""Entries that Python adds to one reply: more would keep others waiting."""
+
 KEPT = 4
 """Listings that are remembered where folders are never opened."""
 
@@ -185,11 +188,15 @@ class Listings:
         at = max(0, index - before)
         if at >= len(listing.entries):
             self.finished(listing)
-        while at < len(listing.entries):
+        added = 0
+        while at < len(listing.entries) and added < ENTRIES:
             entry = listing.entries[at]
             at += 1
-            if entry is not None and self._reply_entry(token, listing, *entry, before + at) is None:
-                return
+            if entry is not None:
+                found = self._reply_entry(token, listing, *entry, before + at)
+                if found is None:
+                    return
+                added += found
 
     def _reply_pages(
         self, token: pyfuse3.ReaddirToken, listing: Listing, pages: FolderPages, index: int, *, begun: bool

@@ -1,7 +1,7 @@
 """Staged edits: one put or tombstone a key, durable in the overlay, mirrored in memory in key order."""
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from mstfs.blocks.sqlite import Database
@@ -124,7 +124,12 @@ class Edits:
 
     def batch(self) -> tuple[list[Edit], int]:
         """Everything staged now, sorted by key, and the sequence to hand to `clear` once it is published."""
-        return [Edit(key, self.by_key[key].cid) for key in self.keys], self.sequence
+        return self.frozen()()
+
+    def frozen(self) -> Callable[[], tuple[list[Edit], int]]:
+        """What gives the batch of now, whatever is staged meanwhile, and in whatever thread."""
+        keys, by_key, upto = self.keys.copy(), self.by_key.copy(), self.sequence
+        return lambda: ([Edit(key, by_key[key].cid) for key in keys], upto)
 
     def clear(self, upto: int) -> None:
         """Forget the edits that are no younger than `upto`. Call inside a transaction of the database.
@@ -132,10 +137,16 @@ class Edits:
         The mirror is left alone: call `reload` or `cleared` after the transaction is committed.
         """
         assert self.database is not None
-        self.database.execute("DELETE FROM edits WHERE sequence <= ?", (upto,))
+        if upto == self.sequence:
+            self.database.execute("DELETE FROM edits")  # This takes no longer for many than for a few.
+        else:
+            self.database.execute("DELETE FROM edits WHERE sequence <= ?", (upto,))
 
     def cleared(self, upto: int) -> Iterable[bytes]:
         """Bring the mirror in line with a committed `clear(upto)`; returns the keys that went."""
+        if upto == self.sequence:
+            gone, self.by_key, self.keys = self.keys, {}, []
+            return gone
         gone = [key for key, edit in self.by_key.items() if edit.sequence <= upto]
         for key in gone:
             del self.by_key[key]

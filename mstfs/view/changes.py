@@ -13,13 +13,17 @@ from mstfs.view.view import View
 
 def pin_verbatim(view: View, keys: Iterable[bytes]) -> None:
     """Before a publication: whoever has a staged text open goes on seeing it as it was written."""
-    if not any(inode.opens for inode in view.inodes.by_number.values()):
+    if not _is_anything_open(view):
         return
     for key in keys:
         edit = view.workspace.edits.get(key)
         if edit is not None and edit.verbatim:
             for path in view.paths_of(key):
                 hold(view, view.inodes.get(b"/".join(path)))
+
+
+def _is_anything_open(view: View) -> bool:
+    return any(inode.opens for inode in view.inodes.by_number.values())
 
 
 def hold(view: View, inode: Inode | None) -> None:
@@ -58,8 +62,8 @@ def published(view: View, keys: Iterable[bytes]) -> None:
         if inode is None:
             continue
         view.stale.inodes.add(inode.number)
-        folder = view.inodes.get(b"/".join(path[:-1]))
-        if inode.pinned is None or folder is None or folder.number == ROOT:
+        folder = view.inodes.get(b"/".join(path[:-1])) if inode.pinned is not None else None
+        if folder is None or folder.number == ROOT:
             # An fsync of the root folder waits for us: the kernel can forget no name in it meanwhile.
             inode.node = None
         else:
@@ -83,6 +87,8 @@ def _times_moved(view: View) -> None:
 def before_switch(view: View, changes: Iterable[Change]) -> None:
     """Before another root is shown: whoever has a file open goes on seeing what it says now."""
     before_moves(view, (change.key for change in changes))
+    if not _is_anything_open(view):
+        return
     for path in (b"/".join(path) for change in changes for path in view.paths_of(change.key)):
         if view.workspace.files.get(path) is None:  # A draft stays as it is, whatever lies below.
             hold(view, view.inodes.get(path))

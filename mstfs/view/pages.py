@@ -368,12 +368,17 @@ class Pages:
         """What these keys say was published anew, or is gone."""
         if not self.by_path:
             return
+        above: dict[Path, list[tuple[int, set[bytes]]]] = {}
         for key in keys:
-            path = self.view.names.path_of(key)
-            for depth in range(len(path)):
-                pages = self.by_path.get(b"/".join(path[:depth]))
-                if pages is not None:
-                    pages.drift.add(path[depth])
+            path = self.view.plain_path(key)
+            found = above.get(path[:-1])
+            if found is None:
+                pages = [self.by_path.get(b"/".join(path[:depth])) for depth in range(len(path))]
+                found = above[path[:-1]] = [
+                    (at, one.drift) for at, one in enumerate(pages) if one is not None
+                ]
+            for depth, drift in found:
+                drift.add(path[depth])
 
     def differing(self, pages: FolderPages) -> Callable[[bytes], bool]:
         """What says of a name in a folder whether the view must be asked, until something changes."""

@@ -70,6 +70,8 @@ class View:
         self.kept: set[bytes] = set()
         self.folder_times: dict[bytes, int] = {}
         self.stale = Stale()
+        self.prepared: dict[bytes, Path] = {}
+        """Plain paths of many keys that are about to change, found before."""
         self.control = ControlFolder(workspace, self.names)
         self.file_mode = (0o444 if workspace.read_only else 0o666) & ~umask
         self.folder_mode = (0o555 if workspace.read_only else 0o777) & ~umask
@@ -116,10 +118,14 @@ class View:
         """Whether only a file may have this name: one that no folder of keys could have."""
         return bool(self.names.suffix) and self.key_of(path) is not None
 
+    def plain_path(self, key: bytes) -> Path:
+        """The path of a key where its name is that of no folder."""
+        return self.prepared.get(key) or self.names.path_of(key)
+
     def paths_of(self, key: bytes) -> tuple[Path, ...]:
         """Every path that the file of a key may have had: it moves when its name becomes that of a folder."""
         if not self.names.nested:
-            return (self.names.path_of(key),)
+            return (self.plain_path(key),)
         path = self.namespace.path_of(key)
         plain = path[:-1] if path[-1:] == (ITSELF,) else path
         return (plain, (*plain, ITSELF))

@@ -163,7 +163,7 @@ static uint64_t end_of(const struct large *file, uint64_t offset, uint64_t size)
     return size < file->size - offset ? offset + size : file->size;
 }
 
-/* Do not tell of a leaf any more. */
+/* Do not tell of a leaf any more. Whoever calls this, or what follows, holds the lock. */
 static void spoil(uint64_t ino, uint64_t start)
 {
     struct large *file = find(ino);

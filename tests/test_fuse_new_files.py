@@ -12,7 +12,7 @@ from mstfs.fuse.commands import Commands
 from mstfs.fuse.fast_path import NEW_BYTES, FastPath
 from mstfs.fuse.new_files import Expected
 from mstfs.fuse.operations import Operations
-from mstfs.view.inodes import ROOT, plain_number
+from mstfs.view.inodes import ROOT, Inode, plain_number
 from mstfs.view.view import View
 
 PROJECT = Path(__file__).parents[1]
@@ -34,6 +34,14 @@ class Made(FastPath):
         return True, self.new.closed
 
 
+def with_old(archive: Archive) -> tuple[View, Operations, Inode, Inode]:
+    """What answers for an archive, its top, and a file in it that is being made."""
+    view = View(archive.workspace)
+    operations = Operations(view, Commands(view, None, 0))
+    root = view.inodes.by_number[ROOT]
+    return view, operations, root, operations.writer.create(root, b"old", 0o600)
+
+
 def commands(operations: Operations) -> None:
     operations.commands.before_change()
 
@@ -42,10 +50,7 @@ def commands(operations: Operations) -> None:
 def test_before_a_change(tmp_path: Path, change: Callable[[Operations], None]) -> None:
     create_archive(tmp_path / "map.car", "hamt3").close()
     with Archive.open(tmp_path / "map.car", mode="write") as archive:
-        view = View(archive.workspace)
-        operations = Operations(view, Commands(view, None, 0))
-        root = view.inodes.by_number[ROOT]
-        old = operations.writer.create(root, b"old", 0o600)
+        view, operations, root, old = with_old(archive)
         operations.writer.write(old, 0, b"closed")
         operations.writer.flush(old)
         fast: Any = Made(old.number)
@@ -69,10 +74,7 @@ def test_a_file_is_made_though_the_end_of_another_failed(
 ) -> None:
     create_archive(tmp_path / "map.car", "hamt3").close()
     with Archive.open(tmp_path / "map.car", mode="write") as archive:
-        view = View(archive.workspace)
-        operations = Operations(view, Commands(view, None, 0))
-        root = view.inodes.by_number[ROOT]
-        old = operations.writer.create(root, b"old", 0o600)
+        view, operations, root, old = with_old(archive)
         fast: Any = Made(old.number)
         operations.go_fast(fast, None)
         operations.new_files.expected = Expected(root, b"new", plain_number(b"new"))

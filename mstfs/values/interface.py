@@ -85,7 +85,7 @@ class Values(Protocol):
         ...
 
     def raw_parts(self, key: bytes, cid: bytes, offset: int, most: int) -> list[RawPart]:
-        """Parts of the file that are raw blocks, from that which holds `offset` on, in order, at most `most`.
+        """Parts of the file that are raw blocks, in order, at most `most`, and among them that at `offset`.
 
         None where it consists of something else there. Reads no leaf; errors as for `read`.
         """

@@ -1,9 +1,11 @@
 """The view's attributes as pyfuse3's structures."""
 
+import os
 import stat
 
 import pyfuse3
 
+from mstfs.limits import NAME_BYTES
 from mstfs.view.nodes import Attributes
 
 FOREVER = 1 << 30
@@ -39,3 +41,13 @@ class EntryMaker:
         entry.st_mtime_ns = entry.st_atime_ns = entry.st_ctime_ns = mtime_ns
         entry.entry_timeout = entry.attr_timeout = FOREVER if lasting else 0
         return entry
+
+
+def file_system(found: os.statvfs_result) -> pyfuse3.StatvfsData:
+    """What `df` shows: the room where the overlay is."""
+    data = pyfuse3.StatvfsData()
+    names = ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail")
+    for name in names:
+        setattr(data, name, getattr(found, name))
+    data.f_namemax = NAME_BYTES
+    return data

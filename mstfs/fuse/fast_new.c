@@ -1,9 +1,9 @@
 /* Makes new files without Python, one at a time.
  *
  * A program that makes many files does the same for each: LOOKUP of a name that is not there, CREATE, one WRITE or a
- * few, FLUSH, RELEASE. Python answers LOOKUP, and says here which file may come of it: one whose name is free and can
- * be a file's. CREATE of just that, the writes that continue it from its beginning, and RELEASE after a close that
- * left nothing to do are answered here.
+ * few, perhaps SETATTR of its time, owner and mode, FLUSH, RELEASE. Python answers LOOKUP, and says here which file may
+ * come of it: one whose name is free and can be a file's. CREATE of just that, the writes that continue it from its
+ * beginning, its attributes, and RELEASE after a close that left nothing to do are answered here.
  *
  * So there may be a file of which Python does not know yet. Whatever Python is asked for next, and before it changes
  * anything by itself, it takes that file over first (`mstfs_new_take`), and what was expected ends. At the close this
@@ -17,6 +17,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,12 +31,18 @@
 
 #define ASKED UINT32_MAX
 
+/* What may be set here: nothing that changes what is in the file. */
+#define SETTABLE (FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_ATIME | FATTR_MTIME | FATTR_FH | FATTR_ATIME_NOW \
+                  | FATTR_MTIME_NOW)
+#define LATEST (1ull << 33)      /* seconds since 1970 that are kept as they are; Python knows about others */
+
 /* What Python takes over; as in mstfs/fuse/fast_path.py. */
 struct {
     uint64_t waiting;            /* whether anything was made or closed, or may be next */
     uint64_t closed;             /* the inode that RELEASE came for, or 0; Python sets it to 0 */
-    uint64_t mode;               /* permission bits that were asked for */
+    uint64_t mode;               /* permission bits that were asked for, or set since */
     int64_t mtime;               /* ns since 1970 */
+    uint64_t write_only;         /* whether who made it may only write */
     uint64_t size;
     char data[ROOM];
 } mstfs_new;
@@ -49,6 +56,7 @@ static uint64_t closing = 0;     /* the inode whose RELEASE leaves nothing to do
 
 static int (*reply_create)(fuse_req_t, const struct fuse_entry_param *, const struct fuse_file_info *);
 static int (*reply_write)(fuse_req_t, size_t);
+static int (*reply_attr)(fuse_req_t, const struct stat *, double);
 static int (*reply_err)(fuse_req_t, int);
 static const struct fuse_ctx *(*context)(fuse_req_t);
 
@@ -56,9 +64,10 @@ int mstfs_new_init(void *libfuse)
 {
     reply_create = dlsym(libfuse, "fuse_reply_create");
     reply_write = dlsym(libfuse, "fuse_reply_write");
+    reply_attr = dlsym(libfuse, "fuse_reply_attr");
     reply_err = dlsym(libfuse, "fuse_reply_err");
     context = dlsym(libfuse, "fuse_req_ctx");
-    return reply_create && reply_write && reply_err && context;
+    return reply_create && reply_write && reply_attr && reply_err && context;
 }
 
 /* --- what Python calls ------------------------------------------------------------------------------ */
@@ -121,12 +130,25 @@ static int writes(const struct fuse_in_header *head, const void *argument, size_
         && !(in->write_flags & FUSE_WRITE_CACHE);
 }
 
+static int sets(const struct fuse_in_header *head, const void *argument, size_t size)
+{
+    const struct fuse_setattr_in *in = argument;
+
+    return made && head->nodeid == inode && size >= sizeof(*in) && !(in->valid & ~SETTABLE)
+        && (!(in->valid & FATTR_UID) || in->uid == uid) && (!(in->valid & FATTR_GID) || in->gid == gid)
+        && (!(in->valid & FATTR_MTIME) || in->mtime < LATEST);
+}
+
 int mstfs_new_answers(const struct fuse_in_header *head, const void *argument, size_t size)
 {
     if (head->opcode == FUSE_CREATE)
         return creates(head, argument, size);
     if (head->opcode == FUSE_WRITE)
         return writes(head, argument, size);
+    if (head->opcode == FUSE_SETATTR)
+        return sets(head, argument, size);
+    if (head->opcode == FUSE_GETATTR)
+        return made && head->nodeid == inode;
     return head->opcode == FUSE_RELEASE && closing && head->nodeid == closing
         && ((const struct fuse_release_in *)argument)->fh == closing;
 }
@@ -139,6 +161,25 @@ static int64_t now(void)
     return time.tv_sec * 1000000000ll + time.tv_nsec;
 }
 
+static struct stat attributes(void)
+{
+    struct stat found;
+
+    memset(&found, 0, sizeof(found));
+    found.st_ino = inode;
+    found.st_mode = S_IFREG | (shown_mode == ASKED ? mstfs_new.mode : shown_mode);
+    found.st_nlink = 1;
+    found.st_uid = uid;
+    found.st_gid = gid;
+    found.st_size = (off_t)mstfs_new.size;
+    found.st_blocks = ((off_t)mstfs_new.size + 511) / 512;
+    found.st_blksize = PREFERRED;
+    found.st_mtim.tv_sec = mstfs_new.mtime / 1000000000;
+    found.st_mtim.tv_nsec = mstfs_new.mtime % 1000000000;
+    found.st_atim = found.st_ctim = found.st_mtim;
+    return found;
+}
+
 void mstfs_new_create(fuse_req_t req, mode_t mode, struct fuse_file_info *fi)
 {
     struct fuse_entry_param entry;
@@ -149,17 +190,11 @@ void mstfs_new_create(fuse_req_t req, mode_t mode, struct fuse_file_info *fi)
     memset(&entry, 0, sizeof(entry));
     entry.ino = inode;
     entry.attr_timeout = entry.entry_timeout = FOREVER;
-    entry.attr.st_ino = inode;
-    entry.attr.st_mode = S_IFREG | (shown_mode == ASKED ? mstfs_new.mode : shown_mode);
-    entry.attr.st_nlink = 1;
-    entry.attr.st_uid = uid;
-    entry.attr.st_gid = gid;
-    entry.attr.st_blksize = PREFERRED;
-    entry.attr.st_mtim.tv_sec = mstfs_new.mtime / 1000000000;
-    entry.attr.st_mtim.tv_nsec = mstfs_new.mtime % 1000000000;
-    entry.attr.st_atim = entry.attr.st_ctim = entry.attr.st_mtim;
+    entry.attr = attributes();
     fi->fh = inode;
     fi->keep_cache = 1;
+    /* Past its cache the kernel writes at once: else it asks for security.capability first, for each new file. */
+    fi->direct_io = mstfs_new.write_only = (fi->flags & O_ACCMODE) == O_WRONLY;
     expected = 0;
     /* Where the kernel does not take the answer, it knows of no such file. */
     made = reply_create(req, &entry, fi) == 0;
@@ -173,6 +208,23 @@ void mstfs_new_write(fuse_req_t req, const struct fuse_bufvec *data)
     mstfs_new.size += size;
     mstfs_new.mtime = now();
     reply_write(req, size);
+}
+
+void mstfs_new_set(fuse_req_t req, const struct stat *wanted, int which)
+{
+    if (which & FATTR_MODE)
+        mstfs_new.mode = wanted->st_mode & 0777;
+    /* Where it is to be the time of now, the kernel says which that is. */
+    if (which & FATTR_MTIME)
+        mstfs_new.mtime = wanted->st_mtim.tv_sec * 1000000000ll + wanted->st_mtim.tv_nsec;
+    mstfs_new_attributes(req);
+}
+
+void mstfs_new_attributes(fuse_req_t req)
+{
+    struct stat found = attributes();
+
+    reply_attr(req, &found, FOREVER);
 }
 
 void mstfs_new_release(fuse_req_t req)

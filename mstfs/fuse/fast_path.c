@@ -13,7 +13,7 @@
  *   of such a handle, if it comes;
  *   READ of a large file whose blocks were told of (fast_large.c);
  *   READDIRPLUS of a folder that was offered, and GETATTR of what is in it (fast_listing.c);
- *   CREATE of a file that Python expects, the WRITE that follows, and RELEASE (fast_new.c);
+ *   CREATE of a file that Python expects, the WRITE that follows, its attributes, and RELEASE (fast_new.c);
  *   GETXATTR of names that no file here has (security.*, system.*), which the kernel asks for at each write.
  * Whoever changes anything calls `mstfs_stand_down` before: then nothing is offered any more, and who has what open
  * is told. So what is answered here is always what Python would have answered.
@@ -154,11 +154,24 @@ static void own_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_
 
 static void own_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+    if (answering && mstfs_new_made()) {
+        mstfs_new_attributes(req);
+        return;
+    }
     if (answering) {
         mstfs_listing_attributes(req, ino);
         return;
     }
     theirs.getattr(req, ino, fi);
+}
+
+static void own_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *wanted, int which, struct fuse_file_info *fi)
+{
+    if (answering) {
+        mstfs_new_set(req, wanted, which);
+        return;
+    }
+    theirs.setattr(req, ino, wanted, which, fi);
 }
 
 static void own_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
@@ -218,8 +231,8 @@ static int is_ours(const struct fuse_buf *buf)
         return 0;
     if (head->opcode == FUSE_READDIRPLUS)
         return mstfs_listing_answers(head->nodeid, ((const struct fuse_read_in *)argument)->offset);
-    if (head->opcode == FUSE_GETATTR)
-        return !mstfs_new_made() && mstfs_listing_knows(head->nodeid);
+    if (head->opcode == FUSE_GETATTR && !mstfs_new_made())
+        return mstfs_listing_knows(head->nodeid);
     if (head->opcode == FUSE_FLUSH)
         return ((const struct fuse_flush_in *)argument)->fh == (head->nodeid | MSTFS_READER);
     if (head->opcode == FUSE_GETXATTR) {
@@ -334,6 +347,7 @@ struct fuse_session *fuse_session_new(struct fuse_args *args, const struct fuse_
     own.flush = theirs.flush ? own_flush : NULL;
     own.getxattr = theirs.getxattr ? own_getxattr : NULL;
     own.getattr = theirs.getattr ? own_getattr : NULL;
+    own.setattr = theirs.setattr ? own_setattr : NULL;
     own.fsync = theirs.fsync ? own_fsync : NULL;
     own.fsyncdir = theirs.fsyncdir ? own_fsyncdir : NULL;
     own.readdirplus = theirs.readdirplus ? own_readdirplus : NULL;

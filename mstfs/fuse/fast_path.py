@@ -56,6 +56,7 @@ class NewFile(ctypes.Structure):
         ("closed", ctypes.c_uint64),
         ("mode", ctypes.c_uint64),
         ("mtime_ns", ctypes.c_int64),
+        ("write_only", ctypes.c_uint64),
         ("size", ctypes.c_uint64),
         ("data", ctypes.c_char * NEW_BYTES),
     )

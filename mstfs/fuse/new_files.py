@@ -76,6 +76,7 @@ class NewFiles:
         parent, path, number = self.expected
         new = self.fast.new
         inode = self.writer.made(parent, path, new.mode, new.mtime_ns)
+        inode.past_cache = bool(new.write_only)
         assert inode.number == number, path
         if new.size:
             self.writer.write(inode, 0, new.contents)

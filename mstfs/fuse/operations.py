@@ -21,7 +21,7 @@ from pyfuse3 import FileHandleT, FileInfo, FileNameT, FUSEError, InodeT
 from mstfs.blocks.car import CarFile
 from mstfs.errors import MstfsError
 from mstfs.fuse import kernel_cache, pauses, turns
-from mstfs.fuse.attributes import EntryMaker
+from mstfs.fuse.attributes import EntryMaker, file_system
 from mstfs.fuse.commands import Commands
 from mstfs.fuse.errnos import errno_of
 from mstfs.fuse.fast_path import READER, FastPath
@@ -252,13 +252,7 @@ class Operations(pyfuse3.Operations):
     @answered
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         database = self.view.workspace.database
-        found = os.statvfs(database.path.parent if database is not None else "/")
-        data = pyfuse3.StatvfsData()
-        names = ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail")
-        for name in names:
-            setattr(data, name, getattr(found, name))
-        data.f_namemax = NAME_BYTES
-        return data
+        return file_system(os.statvfs(database.path.parent if database is not None else "/"))
 
     # --- extended attributes ------------------------------------------------------------------
 
@@ -390,8 +384,10 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[FileInfo, pyfuse3.EntryAttributes]:
         self.changed()
         inode = self.writer.create(self.inode(parent_inode), name, mode & ~ctx.umask)
-        uncached = isinstance(inode.node, Command)
-        return FileInfo(fh=FileHandleT(inode.number), direct_io=uncached, keep_cache=True), self.entry(inode)
+        # Who only writes needs no cache; without it the kernel writes at once (`fast_new.c`).
+        inode.past_cache = flags & os.O_ACCMODE == os.O_WRONLY or isinstance(inode.node, Command)
+        info = FileInfo(fh=FileHandleT(inode.number), direct_io=inode.past_cache, keep_cache=True)
+        return info, self.entry(inode)
 
     @answered
     async def open(self, inode: InodeT, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
@@ -412,7 +408,9 @@ class Operations(pyfuse3.Operations):
             return FileInfo(fh=FileHandleT(inode), direct_io=True, keep_cache=False)
         if not write:
             self.ahead.missed(target)
-        return FileInfo(fh=FileHandleT(inode if write else inode | READER), keep_cache=True)
+        # The cache is not told of what is written past it.
+        handle = FileHandleT(inode if write else inode | READER)
+        return FileInfo(fh=handle, direct_io=target.past_cache, keep_cache=True)
 
     @answered
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:

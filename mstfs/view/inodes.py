@@ -61,7 +61,8 @@ class Inode:
     hand. `invalid` says that what was written last is no record. `writers` of its `opens` may write.
     `outdated`: the name means something else since a publication, a revert or a checkout. `diverged`: those
     who have it open see something else than the name will say once they are gone. `orphans` are files of the
-    overlay that lost their path while this inode was open, and are kept until it is closed.
+    overlay that lost their path while this inode was open, and are kept until it is closed. `past_cache`: it
+    is being made, and who writes it does so past the kernel's cache.
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class Inode:
         "opens",
         "orphans",
         "outdated",
+        "past_cache",
         "path",
         "pinned",
         "reply",
@@ -96,6 +98,7 @@ class Inode:
         self.invalid = False
         self.outdated = False
         self.diverged = False
+        self.past_cache = False
         self.orphans: tuple[StoredFile, ...] = ()
         self.reply: bytes | None = None
 

@@ -351,6 +351,7 @@ class Writer:
         inode.writers -= write
         if inode.writers > 0 or (inode.opens > 0 and not write):
             return
+        inode.past_cache = False
         try:
             if inode.buffer is not None and not isinstance(inode.node, Command):
                 self.commit(inode, final=True)

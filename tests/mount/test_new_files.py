@@ -2,6 +2,7 @@
 
 import errno
 import json
+import mmap
 import os
 import stat
 import subprocess
@@ -40,9 +41,13 @@ def requests(mount: Mount) -> dict[str, int]:
     return found
 
 
-def make(path: Path, text: bytes = b"", mode: int = 0o644) -> int:
+accesses = pytest.mark.parametrize("access", [os.O_RDWR, os.O_WRONLY], ids=["read-and-write", "write-only"])
+"""Who only writes does so past the kernel's cache."""
+
+
+def make(path: Path, text: bytes = b"", mode: int = 0o644, access: int = os.O_RDWR) -> int:
     """A new file with some text, still open."""
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode)
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | access, mode)
     if text:
         assert os.write(descriptor, text) == len(text)
     return descriptor
@@ -54,15 +59,19 @@ def finish(descriptor: int, *texts: bytes) -> None:
     os.close(descriptor)
 
 
-def test_one_after_the_other(mount: Mount, folder: Path) -> None:
-    before = requests(mount)
+@accesses
+def test_one_after_the_other(mount: Mount, folder: Path, access: int) -> None:
+    before, answered = requests(mount), mount.status()["answered_without_python"]
     fast = mount.environment == {}
     texts = {f"r{number}.json": note_text(FOLDER, number) for number in range(100)}
     for name, text in texts.items():
-        finish(make(folder / name), text[:9], text[9:])
+        finish(make(folder / name, access=access), text[:9], text[9:])
     asked = {name: count - before.get(name, 0) for name, count in requests(mount).items()}
     for name in ("create", "write", "release"):
         assert (asked.get(name, 0) < 5) is fast, name
+    if access == os.O_WRONLY:
+        answered = mount.status()["answered_without_python"] - answered
+        assert answered < 450, "CREATE, WRITE twice, RELEASE, and nothing else"
     assert asked["flush"] >= 100, "each close is heard, and answered when it is kept"
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name in texts} == texts
     assert all((folder / name).stat().st_size == len(text) for name, text in texts.items())
@@ -165,14 +174,16 @@ LOOKS = (
 )  # fmt: skip
 
 
+@accesses
 @pytest.mark.parametrize("look", LOOKS)
 def test_what_is_done_to_a_file_that_is_being_written(
-    mount: Mount, folder: Path, look: Callable[[Path], None]
+    mount: Mount, folder: Path, look: Callable[[Path], None], access: int
 ) -> None:
-    descriptor = make(folder / MADE, TEXT)
+    descriptor = make(folder / MADE, TEXT, access=access)
     look(folder / MADE)
     assert os.fstat(descriptor).st_ino == (folder / MADE).stat().st_ino
-    assert os.pread(descriptor, 1 << 16, 0) == TEXT
+    if access == os.O_RDWR:
+        assert os.pread(descriptor, 1 << 16, 0) == TEXT
     os.close(descriptor)
     assert (folder / MADE).read_bytes() == TEXT
     assert mount.state(f"{FOLDER}/{MADE}")["state"] == "staged"
@@ -215,9 +226,12 @@ def closed_twice(descriptor: int) -> bytes:
     return TEXT + b"\n\n"
 
 
+@accesses
 @pytest.mark.parametrize("change", [rewritten, cut, continued, made_longer, synced, closed_twice])
-def test_what_else_is_written(mount: Mount, folder: Path, change: Callable[[int], bytes]) -> None:
-    descriptor = make(folder / MADE, TEXT)
+def test_what_else_is_written(
+    mount: Mount, folder: Path, change: Callable[[int], bytes], access: int
+) -> None:
+    descriptor = make(folder / MADE, TEXT, access=access)
     text = change(descriptor)
     assert os.fstat(descriptor).st_size == len(text)
     os.close(descriptor)
@@ -225,6 +239,99 @@ def test_what_else_is_written(mount: Mount, folder: Path, change: Callable[[int]
     mount.kill()
     mount.start()
     assert (folder / MADE).read_bytes() == text
+
+
+@accesses
+def test_who_reads_beside_who_writes(folder: Path, access: int) -> None:
+    """Everybody sees at once what was written, and nothing of what was there before."""
+    descriptor = make(folder / MADE, access=access)
+    readers, text = [], b""
+    for number in range(40):
+        readers.append(os.open(folder / MADE, os.O_RDONLY))
+        line = b"%d " % number * (1 if number % 3 else 700)
+        os.write(descriptor, line)
+        text += line
+        assert (folder / MADE).stat().st_size == len(text)
+        for reader in (readers[0], readers[number // 2], readers[-1]):
+            assert os.pread(reader, 1 << 16, 0) == text
+            assert os.pread(reader, 1 << 16, len(text)) == b""
+        with mmap.mmap(readers[-1], len(text), mmap.MAP_PRIVATE, mmap.PROT_READ) as mapped:
+            assert mapped[:] == text
+    os.ftruncate(descriptor, 10)
+    os.pwrite(descriptor, b"x", 20)
+    text = text[:10] + bytes(10) + b"x"
+    assert [os.pread(reader, 1 << 16, 0) for reader in readers] == [text] * 40
+    with refused(errno.EINVAL):
+        os.close(descriptor)
+    assert [os.pread(reader, 1 << 16, 0) for reader in readers] == [text] * 40
+    (folder / MADE).write_bytes(TEXT)
+    assert [os.pread(reader, 1 << 16, 0) for reader in readers] == [TEXT] * 40
+    for reader in readers:
+        os.close(reader)
+
+
+def test_what_was_just_made_can_be_mapped(folder: Path) -> None:
+    """A shared mapping needs the kernel's cache, past which it is written until it is closed."""
+    for number in range(50):
+        text = write_record(folder / MADE, number)
+        with (folder / MADE).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+            assert mapped[:] == text
+        (folder / MADE).unlink()
+    descriptor = make(folder / MADE, TEXT, access=os.O_WRONLY)
+    with (folder / MADE).open("rb") as file:
+        with refused(errno.ENODEV):
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        os.close(descriptor)
+        assert file.read() == TEXT
+
+
+@accesses
+@pytest.mark.parametrize("name", [MADE, "made.tmp"])
+def test_attributes_that_are_set_before_the_close(mount: Mount, folder: Path, name: str, access: int) -> None:
+    """As tar and `cp -a` do it. A record has no permission bits of its own."""
+    before = requests(mount)
+    descriptor = make(folder / name, TEXT, 0o600, access)
+    os.fchmod(descriptor, 0o4640)
+    os.fchown(descriptor, os.getuid(), os.getgid())
+    os.utime(descriptor, ns=(5, 12_345_678_901))
+    shown = 0o644 if name == MADE else 0o640
+    for found in (os.fstat(descriptor), (folder / name).stat()):
+        assert (found.st_mode & 0o7777, found.st_mtime_ns, found.st_size) == (
+            shown,
+            12_345_678_901,
+            len(TEXT),
+        )
+    assert (requests(mount).get("setattr") == before.get("setattr")) is (mount.environment == {})
+    os.close(descriptor)
+    for _ in range(2):
+        found = (folder / name).stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_mtime_ns) == (shown, 12_345_678_901)
+        mount.kill()
+        mount.start()
+
+
+def test_times_that_are_set_before_the_close(folder: Path) -> None:
+    descriptor = make(folder / MADE, TEXT)
+    for given, kept in ((0, 0), (-5 * 10**9, -5 * 10**9), (10**19, (1 << 63) - 1), (1 << 60, 1 << 60)):
+        os.utime(descriptor, ns=(given, given))
+        assert os.fstat(descriptor).st_mtime_ns == kept
+        assert (folder / MADE).stat().st_mtime_ns == kept
+    os.close(descriptor)
+    descriptor = make(folder / "now.json", TEXT)
+    for change in (os.utime, lambda descriptor: os.write(descriptor, b"\n")):
+        os.utime(descriptor, ns=(7, 7))
+        before = time.time_ns()
+        change(descriptor)
+        assert before - 10**7 <= os.fstat(descriptor).st_mtime_ns <= time.time_ns()
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize(("user", "group"), [(12345, -1), (-1, 12345)])
+def test_nobody_is_given_a_file(folder: Path, user: int, group: int) -> None:
+    descriptor = make(folder / MADE, TEXT)
+    with refused(errno.EPERM):
+        os.fchown(descriptor, user, group)
+    assert (os.fstat(descriptor).st_uid, os.fstat(descriptor).st_gid) == (os.getuid(), os.getgid())
 
 
 def test_what_is_empty_or_no_record(mount: Mount, folder: Path) -> None:

@@ -2,10 +2,11 @@
 
 Reading: find, cat of everything, grep -r, tar, cp -r out; each after a fresh mount (cold) and again (warm),
 with the index and the listings beside the CAR that an earlier mount has made; one process that opens, reads
-and closes every file in a random order; a blob read as a whole, and 1,000 pages of it at random, also where
+and closes every file in a random order; a blob read as a whole, and 4,000 pages of it at random, also where
 nobody has ever read them, so that mstfs knows no pages by their tags.
-Writing: files created by one process, `cp -r` and `tar x` of records in, with the publication for mstfs, and
-on passthrough_ll over tmpfs, which shows what the requests alone take.
+Writing: files created by one process, `cp -r` and `tar x` of records in, with the publication for mstfs.
+Two of the rows are no peers, but bounds: passthrough_ll over tmpfs shows what the requests alone take, and the files
+themselves, without FUSE, what is left of the work without any.
 A peer that is not installed is left out, and why is said.
 
 Tricky bits
@@ -39,6 +40,7 @@ MOUNT_SECONDS = 60.0
 NEW_RECORDS = 5000
 COLLECTION = "com.example.bench"
 BLOB = "blob"
+PAGES = 4000
 
 
 def run(*command: object, check: bool = True) -> None:
@@ -58,6 +60,11 @@ def passthrough(scratch: Path) -> Path | str:
     flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", "fuse3"], text=True).split()
     run("gcc", "-O2", "-w", "-I", EXAMPLES, "-o", program, source, *flags)
     return program
+
+
+def is_mounted(folder: Path) -> bool:
+    """Whether something is mounted on a folder, be it another folder of the same file system."""
+    return any(line.split()[1] == str(folder) for line in Path("/proc/self/mounts").read_text().splitlines())
 
 
 class Peer:
@@ -87,14 +94,14 @@ class Peer:
         self.pid = process.pid
         deadline = time.monotonic() + MOUNT_SECONDS
         try:
-            while not os.path.ismount(mountpoint):
+            while not is_mounted(mountpoint):
                 if time.monotonic() > deadline:
                     raise SystemExit(f"{self.name} did not mount")
                 time.sleep(0.01)
             os.stat(mountpoint)
             yield mountpoint
         finally:
-            while os.path.ismount(mountpoint) and time.monotonic() < deadline + MOUNT_SECONDS:
+            while is_mounted(mountpoint) and time.monotonic() < deadline + MOUNT_SECONDS:
                 run("umount", mountpoint, check=False)
             process.wait(MOUNT_SECONDS)
 
@@ -134,11 +141,11 @@ def _files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
 
 
 def pages_at_random(blob: Path) -> None:
-    """Read 1,000 pages of 4 KiB, each somewhere else."""
+    """Read pages of 4 KiB, each somewhere else."""
     chosen = random.Random(6)
     fd = os.open(blob, os.O_RDONLY)
     pages = os.fstat(fd).st_size // 4096
-    for _ in range(1000):
+    for _ in range(PAGES):
         os.pread(fd, 4096, chosen.randrange(pages) * 4096)
     os.close(fd)
 
@@ -267,6 +274,7 @@ def others(scratch: Path, tree: Path, image: str) -> list[Peer]:
         print(f"passthrough_ll is left out: {program}", file=sys.stderr)
     else:
         found.append(Peer("passthrough_ll", through(program, tree), writes=True))
+    found.append(Peer("the files themselves", ["mount", "--bind", str(tree), "{mnt}"], writes=True))
     if shutil.which("squashfuse_ll") and shutil.which("mksquashfs"):
         run("mksquashfs", tree, scratch / image, "-quiet", "-no-progress")
         found.append(Peer("squashfuse_ll", ["squashfuse_ll", "-f", str(scratch / image), "{mnt}"]))
@@ -301,7 +309,7 @@ def measure_one_blob(peer: Peer, mountpoint: Path, tags: Path, row: dict[str, li
     blob = mountpoint / BLOB
     whole = ["dd", f"if={blob}", "of=/dev/null", "bs=1M", "status=none"]
     works: dict[str, Callable[[], float]] = {
-        "1,000 pages at random": lambda: timed(lambda: pages_at_random(blob)),
+        f"{PAGES} pages at random": lambda: timed(lambda: pages_at_random(blob)),
         "blob": lambda: clocked(whole),
     }
     for name, work in works.items():

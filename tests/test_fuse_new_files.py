@@ -10,7 +10,7 @@ from mstfs.archive import Archive, create_archive
 from mstfs.errors import MstfsError
 from mstfs.fuse.commands import Commands
 from mstfs.fuse.fast_path import NEW_BYTES, FastPath
-from mstfs.fuse.new_files import Expected
+from mstfs.fuse.new_files import Expected, NewFiles
 from mstfs.fuse.operations import Operations
 from mstfs.view.inodes import ROOT, Inode, plain_number
 from mstfs.view.view import View
@@ -86,6 +86,64 @@ def test_a_file_is_made_though_the_end_of_another_failed(
         with pytest.raises(MstfsError, match="full"):
             operations.changed()
         assert view.read(view.inodes.by_path[b"new"], 0, 100) == b"made"
+
+
+class Told(FastPath):
+    """A fast path that notes which file may be made, and of which the end has nothing to do."""
+
+    def __init__(self) -> None:
+        super().__init__(active=False)
+        self.active = True
+        self.told: list[object] = []
+
+    def expect(self, parent: int, name: bytes, number: int, *others: object) -> None:
+        self.told.append((name, number))
+
+    def expect_close(self, number: int) -> None:
+        self.told.append(number)
+
+    def busy_folder(self, *arguments: object) -> None:
+        pass
+
+
+def test_what_may_come_is_made_out_after_the_answer(tmp_path: Path) -> None:
+    create_archive(tmp_path / "map.car", "hamt3").close()
+    with Archive.open(tmp_path / "map.car", mode="write") as archive:
+        view, operations, root, old = with_old(archive)
+        view.attributes(root)
+        fast = Told()
+        new_files = NewFiles(operations.writer, fast, operations.entries, operations.changed)
+        operations.writer.write(old, 0, b"closed")
+        operations.writer.flush(old)
+        new_files.not_there(root, b"new")
+        new_files.look_ahead()
+        assert fast.told == [], "no file was made in this folder"
+        new_files.stored(old)
+        assert fast.told == []
+        new_files.look_ahead()
+        new_files.not_there(root, b"new")
+        new_files.look_ahead()
+        new_files.look_ahead()
+        expected = [old.number, (b"new", plain_number(b"new"))]
+        assert fast.told == expected
+        new_files.not_there(root, b"other")
+        new_files.stored(old)
+        new_files.take_over()
+        new_files.look_ahead()
+        assert fast.told == expected, "something else was asked first"
+
+
+def test_trouble_in_looking_ahead_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    create_archive(tmp_path / "map.car", "hamt3").close()
+    with Archive.open(tmp_path / "map.car", mode="write") as archive:
+        _, operations, _, old = with_old(archive)
+        new_files = NewFiles(operations.writer, Told(), operations.entries, operations.changed)
+        monkeypatch.setattr(new_files, "more_in", None)
+        new_files.stored(old)
+        new_files.look_ahead()
+    assert "looking ahead" in caplog.text
 
 
 def test_c_has_the_same_room() -> None:

@@ -1,9 +1,11 @@
 """Files that are made without Python, one at a time (fast_new.c): what may be made, and taking it over.
 
 The first file that is made in a folder goes the long way. From then on each name that is looked for there and
-is not there is said to be one that may be made next.
+is not there is said to be one that may be made next. What may come is made out while who asked is busy with
+the answer (`look_ahead`); whatever else happens first ends it.
 """
 
+import logging
 import stat
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,6 +17,8 @@ from mstfs.view.inodes import Inode
 from mstfs.view.names import in_control
 from mstfs.view.nodes import Leaf, Stored
 from mstfs.view.writer import Writer
+
+log = logging.getLogger("mstfs")
 
 
 class Expected(NamedTuple):
@@ -39,10 +43,37 @@ class NewFiles:
         self.folder = 0
         """The number of the folder, or 0."""
         self.expected: Expected | None = None
+        self.absent: tuple[Inode, bytes] | None = None
+        """What was looked for last, in that folder, and is not there."""
+        self.closed: Inode | None = None
+        """What was stored last, at a close."""
 
-    def expect(self, parent: Inode, name: bytes) -> None:
+    def not_there(self, parent: Inode, name: bytes) -> None:
         """A name is not there: it may be that of a file that is made next."""
-        if parent.number != self.folder or parent.path is None or in_control(parent.path):
+        if parent.number == self.folder:
+            self.absent = parent, name
+
+    def stored(self, inode: Inode) -> None:
+        """What was written was stored at a close: perhaps nothing is left to do at the end of it."""
+        self.closed = inode if self.fast.active else None
+
+    def look_ahead(self) -> None:
+        """Make out what may come next, while nobody asks for anything."""
+        absent, closed = self.absent, self.closed
+        if absent is None and closed is None:
+            return
+        self.absent = self.closed = None
+        try:
+            if absent is not None:
+                self._expect(*absent)
+            if closed is not None:
+                self._expect_end(closed)
+        except Exception:
+            # Nobody waits for this, and nothing is lost: Python will be asked.
+            log.exception("unexpected error in looking ahead for new files")
+
+    def _expect(self, parent: Inode, name: bytes) -> None:
+        if parent.path is None or in_control(parent.path):
             return
         try:
             path = self.writer.writable_path(parent, name)
@@ -58,6 +89,7 @@ class NewFiles:
 
     def take_over(self) -> None:
         """Do here what was done without Python; call it before anything is answered or changes."""
+        self.absent = self.closed = None
         if not self.fast.new.waiting:
             return
         made, closed = self.fast.take_new()
@@ -82,9 +114,8 @@ class NewFiles:
             self.writer.write(inode, 0, new.contents)
             inode.mtime_ns = new.mtime_ns
 
-    def stored(self, inode: Inode) -> None:
-        """What was written was stored at a close: perhaps nothing is left to do at the end of it."""
-        if inode.path is not None and self.fast.active:
+    def _expect_end(self, inode: Inode) -> None:
+        if inode.path is not None:
             self.more_in(inode.path.rpartition(b"/")[0])
             if self._is_done(inode):
                 self.fast.expect_close(inode.number)

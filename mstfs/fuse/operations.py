@@ -170,6 +170,7 @@ class Operations(pyfuse3.Operations):
 
     def look_ahead(self) -> None:
         """While nobody asks for anything: what may be asked for next."""
+        self.new_files.look_ahead()
         self.listings.look_ahead()
         self.ahead.look_ahead()
 
@@ -186,7 +187,7 @@ class Operations(pyfuse3.Operations):
         if inode is None:
             if parent.path is None or in_control(parent.path):
                 raise FUSEError(errno.ENOENT)
-            self.new_files.expect(parent, name)
+            self.new_files.not_there(parent, name)
             return self.entries.absent
         return self.entry(inode)
 

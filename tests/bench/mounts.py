@@ -5,7 +5,7 @@ with the index and the listings beside the CAR that an earlier mount has made; o
 and closes every file in a random order; a blob read as a whole, and 4,000 pages of it at random, also where
 nobody has ever read them, so that mstfs knows no pages by their tags.
 Writing: files created by one process, `cp -r` and `tar x` of records in, with the publication for mstfs.
-Two of the rows are no peers, but bounds: passthrough_ll over tmpfs shows what the requests alone take, and the files
+Two are no peers, but bounds: passthrough_ll over tmpfs shows what the requests alone take, and the files
 themselves, without FUSE, what is left of the work without any.
 A peer that is not installed is left out, and why is said.
 

@@ -44,6 +44,23 @@ def test_files_say_what_is_so_now(kit: Kit) -> None:
         check_refused(errno.EPERM, kit.write_to, b".mstfs/" + name)
 
 
+def test_a_status_that_is_never_opened_has_one_length(kit: Kit) -> None:
+    """However its counters grow, and whatever is counted for the first time."""
+    kit.view.control.steady = True
+    lengths = set()
+    for number in range(60):
+        counted = {f"request_{name:02}": 10 ** (number // 6) for name in range(number)}
+        kit.view.control.extra = lambda counted=counted: counted  # type: ignore[misc]
+        told = kit.get(b".mstfs/status")
+        assert json.loads(told)["staged"] == {"put": 0, "delete": 0}
+        assert {name: json.loads(told)[name] for name in counted} == counted
+        assert kit.view.attributes(kit.inode(b".mstfs/status")).size == len(told)
+        lengths.add(len(told))
+    assert len(lengths) == 1
+    kit.view.control.extra = lambda: {"much": "x" * 5000}
+    assert json.loads(kit.get(b".mstfs/status"))["much"] == "x" * 5000
+
+
 def test_blocks(kit: Kit) -> None:
     path = b".mstfs/blocks/" + cids.to_text(cid(1)).encode()
     assert kit.get(path) == block(1)

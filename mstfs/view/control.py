@@ -23,15 +23,16 @@ from mstfs.view.nodes import Control, Folder, Leaf, Node
 
 COMMANDS = CONTROL + b"/commands"
 
-STEADY_BYTES = 1024
-"""What the length of a status is a multiple of where files are never opened."""
+ROOM_BYTES = 2048
+"""How much longer a status may become where files are never opened: its counters are new to it, or grow."""
 
 
 class ControlFolder:
     """Resolves and lists paths at and below `.mstfs`. `extra` adds the daemon's own words to the status.
 
     `steady`: who reads a status asks for its size again in the end, and must not be told of another one.
-    Where files are opened each opener has a copy; where they never are, blanks make all of one length.
+    Where files are opened each opener has a copy; where they never are, blanks make all of one length,
+    with room for what is still to be said.
     """
 
     def __init__(self, workspace: Workspace, names: Names) -> None:
@@ -39,6 +40,7 @@ class ControlFolder:
         self.names = names
         self.extra: Callable[[], dict[str, Any]] = dict
         self.steady = False
+        self._length = 0
         self.files: dict[bytes, Callable[[], bytes]] = {
             b"root": self._root,
             b"status": self._status,
@@ -50,7 +52,15 @@ class ControlFolder:
 
     def _status(self) -> bytes:
         text = json.dumps({**status(self.workspace), **self.extra()}, indent=2).encode()
-        return text + b" " * (-(len(text) + 1) % STEADY_BYTES if self.steady else 0) + b"\n"
+        return (self._steady(text) if self.steady else text) + b"\n"
+
+    def _steady(self, text: bytes) -> bytes:
+        if len(text) > self._length:
+            self._length = len(text) + ROOM_BYTES
+        # At the end of each line, where no terminal shows them.
+        lines = text.split(b"\n")
+        blanks, more = divmod(self._length - len(text), len(lines))
+        return (b" " * blanks + b"\n").join(lines) + b" " * (blanks + more)
 
     def _diff(self) -> bytes:
         return "".join(line + "\n" for line in change_lines(staged_changes(self.workspace))).encode()

@@ -51,6 +51,59 @@ def test_messages_come_back(message: UnixfsData) -> None:
     assert dag_pb.decode_data(dag_pb.encode_data(message)) == message
 
 
+@st.composite
+def alike(draw: st.DrawFn) -> PBNode:
+    """Links as large files have them: runs of some that differ in their digests alone."""
+    found: list[PBLink] = []
+    for name, tsize, count in draw(
+        st.lists(
+            st.tuples(st.sampled_from([None, b"", b"n"]), st.none() | uint64s, st.integers(1, 9)), max_size=4
+        )
+    ):
+        codec = draw(st.sampled_from([cids.RAW, cids.DAG_PB]))
+        found += [PBLink(cids.for_block(bytes([number]), codec), name, tsize) for number in range(count)]
+    return PBNode(tuple(found), draw(st.none() | st.binary(max_size=20)))
+
+
+@given(alike(), st.data())
+@settings(max_examples=500)
+def test_links_that_are_alike_are_read_as_others_are(node: PBNode, data: st.DataObject) -> None:
+    block = bytearray(dag_pb.encode(node))
+    assert dag_pb.decode(bytes(block)) == node
+    for at in data.draw(st.lists(st.integers(0, max(0, len(block) - 1)), max_size=2)) if block else ():
+        block[at] = data.draw(st.integers(0, 255))
+    cut = bytes(block[: data.draw(st.integers(0, len(block)))])
+    outcomes: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for _ in range(2):
+            try:
+                outcomes.append(dag_pb.decode(cut))
+            except DagPbError as error:
+                outcomes.append(str(error))
+            patch.setattr(dag_pb, "_more_alike", lambda block, field, end, links: end)
+    assert outcomes[0] == outcomes[1]
+
+
+def test_links_that_only_look_alike() -> None:
+    """In the second CID the fifth byte is not the length of what follows; the first four are the same."""
+    sound = b"\x01\xa9\x02\x00\x1f" + bytes(31)
+    block = dag_pb.encode(PBNode((PBLink(sound),)))
+    assert len(sound) == len(CID)
+    assert dag_pb.decode(block * 2).links == (PBLink(sound),) * 2
+    with pytest.raises(DagPbError, match="no sound CID"):
+        dag_pb.decode(block + block.replace(b"\x1f", b"\x1e"))
+
+
+@given(st.lists(st.tuples(uint64s, st.integers(1, 9)), max_size=4))
+def test_sizes_that_are_alike(runs: list[tuple[int, int]]) -> None:
+    sizes = tuple(size for size, count in runs for _ in range(count))
+    message = dag_pb.encode_data(UnixfsData(2, blocksizes=sizes))
+    assert dag_pb.decode_data(message).blocksizes == sizes
+    if sizes and sizes[-1] > 127:
+        with pytest.raises(DagPbError, match="cut off"):
+            dag_pb.decode_data(message[:-1])
+
+
 @given(pb_nodes, messages, st.data())
 @settings(max_examples=300)
 def test_damage_is_read_as_something_else_or_refused(

@@ -123,6 +123,7 @@ def decode(block: bytes) -> PBNode:
     at = 0
     try:
         while at < size:
+            field = at
             tag = block[at]
             length = block[at + 1]
             start = at + 2
@@ -135,6 +136,8 @@ def decode(block: bytes) -> PBNode:
                 if before:
                     raise DagPbError("has links on both sides of its data")
                 links.append(_link(block, start, at))
+                if block[at : at + 8] == block[field : field + 8]:
+                    at = _more_alike(block, field, at, links)
             elif tag == 0x0A:
                 if data is not None:
                     raise DagPbError("has its data twice")
@@ -177,6 +180,22 @@ def _link(block: bytes, at: int, end: int) -> PBLink:
     return _new_link((cid, name, tsize))
 
 
+def _more_alike(block: bytes, field: int, end: int, links: list[PBLink]) -> int:
+    """Add the links behind the last one that differ from it in their digests alone; returns where they end.
+
+    Large files consist of these. The last link's field begins at `field`.
+    """
+    cid, name, tsize = links[-1]
+    if cid[:4] not in cids.COMMON or block[field + 4 : field + 40] != cid:
+        return end
+    width = end - field
+    head, tail = block[field : field + 8], block[field + 40 : end]
+    while block.startswith(head, end) and block.startswith(tail, end + 40):
+        links.append(_new_link((block[end + 4 : end + 40], name, tsize)))
+        end += width
+    return end
+
+
 def encode(node: PBNode) -> bytes:
     """The block of a node: its links in the order in which they are given, then the data.
 
@@ -217,8 +236,13 @@ def decode_data(message: bytes) -> UnixfsData:
         while at < end:
             tag = message[at]
             if tag == 0x20:
+                field = at
                 size, at = _varint(message, at + 1)
                 sizes.append(size)
+                same = message[field:at]
+                while message.startswith(same, at):
+                    sizes.append(size)
+                    at += len(same)
             elif tag in _FIELDS:
                 place = _FIELDS[tag]
                 if values[place] is not None:

@@ -8,7 +8,8 @@
 /* The functions of libfuse that these requests are answered with. Returns 0 where libfuse does not have them. */
 int mstfs_new_init(void *libfuse);
 
-/* Whether CREATE, WRITE, SETATTR, GETATTR or RELEASE can be answered here: `argument` is what follows the header, of so many bytes. */
+/* Whether CREATE, WRITE, SETATTR, GETATTR or RELEASE can be answered here: `argument` is what follows the header, of
+ * so many bytes. */
 int mstfs_new_answers(const struct fuse_in_header *head, const void *argument, size_t size);
 
 /* Whether there is a file of which Python does not know: then nothing else can be said of its folder here. */
